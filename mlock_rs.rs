@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/mlock_rs`: memory locking with one hold of the mmap lock.
+//!
+//! The crate root: the module's metadata and its device, nothing else. Data flows one way, from
+//! [`device`] (bytes in, bytes out) through [`lock`] (the mechanism) to [`mm`], the only place with
+//! unsafe code.
+
+#![deny(unsafe_code)]
+
+use kernel::{
+    miscdevice::{
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
+    },
+    prelude::*,
+};
+
+mod device;
+mod lock;
+#[expect(unsafe_code, reason = "the one layer over the kernel's C interfaces")]
+mod mm;
+
+module! {
+    type: MlockRs,
+    name: "mlock_rs",
+    authors: ["The mlock_rs authors"],
+    description: "Memory locking with one hold of the mmap lock: write, downgrade, populate",
+    license: "GPL v2",
+}
+
+#[pin_data]
+struct MlockRs {
+    #[pin]
+    _device: MiscDeviceRegistration<device::Device>,
+}
+
+impl kernel::InPlaceModule for MlockRs {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _device <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mlock_rs" }),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Read-ahead: start the I/O of the files in a range before any lock is taken.
+//!
+//! Lock state: none on entry and exit. Looks a VMA up under its own lock, which is given up before
+//! any I/O; the mmap lock is not taken. It promises nothing, and nothing relies on it: what it
+//! does not read, a fault reads.
+
+use super::{
+    guard::CallerMm,
+    PageRange, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    fs::file::LocalFile,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    sync::aref::ARef, //
+};
+
+/// From `uapi/linux/fadvise.h`, which the bindings do not have.
+const POSIX_FADV_WILLNEED: i32 = 3;
+
+/// How much is submitted between two looks for a fatal signal.
+const CHUNK: usize = 2 << 20;
+
+/// A part of a file, in bytes.
+struct FilePart {
+    file: ARef<LocalFile>,
+    offset: usize,
+    len: usize,
+}
+
+/// Start reading what the VMAs of `range` map of files and what is not in the page cache yet.
+pub(crate) fn read_ahead(mm: &CallerMm<'_>, range: PageRange) {
+    let mut addr = range.start();
+
+    while addr < range.end() {
+        let Some(vma) = mm.mm().lock_vma_under_rcu(addr) else {
+            // A hole, or a VMA that is being changed.
+            return;
+        };
+        let end = vma.end().min(range.end());
+        // SAFETY: The VMA is locked for reading.
+        let part = unsafe { file_part(vma.as_ptr(), addr, end) };
+        drop(vma);
+
+        if let Some(part) = part {
+            if !part.read() {
+                return;
+            }
+        }
+        addr = end;
+    }
+}
+
+/// What the addresses from `addr` to `end` in `vma` map of a file that is not cached as a whole.
+///
+/// # Safety
+///
+/// `vma` is valid and locked, for reading at least, and contains the addresses.
+unsafe fn file_part(
+    vma: *mut bindings::vm_area_struct,
+    addr: usize,
+    end: usize,
+) -> Option<FilePart> {
+    // SAFETY: By the contract of this function.
+    let (start, pgoff, file) = unsafe {
+        (
+            (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
+            (*vma).vm_pgoff,
+            NonNull::new((*vma).vm_file)?,
+        )
+    };
+    // SAFETY: A locked VMA keeps its file alive.
+    let file = ARef::from(unsafe { LocalFile::from_raw_file(file.as_ptr()) });
+
+    // SAFETY: A file has a mapping as long as it is open. The number of pages may change at any
+    // time; it only decides whether to read ahead.
+    let (cached, size) = unsafe {
+        let mapping = (*file.as_ptr()).f_mapping;
+        (
+            (&raw const (*mapping).nrpages).read_volatile(),
+            (&raw const (*(*mapping).host).i_size).read_volatile(),
+        )
+    };
+    let size = usize::try_from(size).ok()?;
+    if cached >= size.div_ceil(PAGE_SIZE) {
+        return None;
+    }
+
+    let offset = pgoff
+        .checked_shl(PAGE_SHIFT as u32)?
+        .checked_add(addr.checked_sub(start)?)?;
+    let len = end.checked_sub(addr)?.min(size.saturating_sub(offset));
+    Some(FilePart { file, offset, len })
+}
+
+impl FilePart {
+    /// Start reading. Returns false if a fatal signal is pending.
+    fn read(&self) -> bool {
+        let end = self.offset.saturating_add(self.len);
+        let mut offset = self.offset;
+
+        while offset < end {
+            if fatal_signal_pending() {
+                return false;
+            }
+            let len = CHUNK.min(end.saturating_sub(offset));
+            // SAFETY: The file is open, as a reference to it is held, and no lock is held. Whether
+            // it can be read ahead does not matter, so neither does the result.
+            unsafe {
+                bindings::vfs_fadvise(
+                    self.file.as_ptr(),
+                    offset as i64,
+                    len as i64,
+                    POSIX_FADV_WILLNEED,
+                )
+            };
+            offset = offset.saturating_add(len);
+        }
+        true
+    }
+}
+
+/// `fatal_signal_pending(current)`, which the bindings do not have.
+fn fatal_signal_pending() -> bool {
+    let sigkill = 1 << (bindings::SIGKILL - 1);
+
+    // SAFETY: The current task is valid. Other threads may set the bit at any time.
+    let pending =
+        unsafe { (&raw const (*bindings::get_current()).pending.signal.sig[0]).read_volatile() };
+    pending & sigkill != 0
+}
