@@ -10,10 +10,15 @@
 use crate::{
     lock::{
         self,
+        query,
         Outcome,
         Request, //
     },
-    mm::uapi, //
+    mm::uapi::{
+        self,
+        Versioned, //
+    },
+    stats::Stats, //
 };
 use kernel::{
     fs::File,
@@ -28,54 +33,167 @@ use kernel::{
         MiscDeviceRegistration, //
     },
     prelude::*,
+    seq_file::SeqFile,
     uaccess::UserPtr, //
 };
 
-/// An open file of the device. It holds no state: an ioctl acts on the address space of whoever
-/// calls it, however the file descriptor came to be there.
-pub(crate) struct Device;
+/// An open file of the device. It only counts: an ioctl acts on the address space of whoever calls
+/// it, however the file descriptor came to be there.
+pub(crate) struct Device {
+    stats: Stats,
+}
 
 #[vtable]
 impl MiscDevice for Device {
     type Ptr = KBox<Self>;
 
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
-        Ok(KBox::new(Device, GFP_KERNEL)?)
+        let device = Device {
+            stats: Stats::new(),
+        };
+        Ok(KBox::new(device, GFP_KERNEL)?)
     }
 
-    fn ioctl(_device: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
-        if is_same_ioctl(cmd, uapi::MLOCK_RS_LOCK) {
-            lock(UserPtr::from_addr(arg), _IOC_SIZE(cmd))
-        } else {
-            Err(ENOTTY)
+    fn ioctl(device: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        let arg = Argument {
+            addr: UserPtr::from_addr(arg),
+            size: _IOC_SIZE(cmd),
+        };
+        match without_size(cmd) {
+            LOCK => device.change(arg, Request::lock),
+            UNLOCK => device.change(arg, Request::unlock),
+            LOCKV => device.change(arg, Request::lockv),
+            UNLOCKV => device.change(arg, Request::unlockv),
+            QUERY => device.query(arg),
+            ABI => abi(arg),
+            _ => Err(ENOTTY),
         }
     }
+
+    fn show_fdinfo(device: &Self, m: &SeqFile, _file: &File) {
+        kernel::seq_print!(m, "{}", device.stats);
+    }
 }
 
-/// Whether `cmd` is the ioctl `known`, whatever size of the argument its caller was built with.
-fn is_same_ioctl(cmd: u32, known: u32) -> bool {
-    _IOC_DIR(cmd) == _IOC_DIR(known)
-        && _IOC_TYPE(cmd) == _IOC_TYPE(known)
-        && _IOC_NR(cmd) == _IOC_NR(known)
+const LOCK: u32 = without_size(uapi::MLOCK_RS_LOCK);
+const UNLOCK: u32 = without_size(uapi::MLOCK_RS_UNLOCK);
+const LOCKV: u32 = without_size(uapi::MLOCK_RS_LOCKV);
+const UNLOCKV: u32 = without_size(uapi::MLOCK_RS_UNLOCKV);
+const QUERY: u32 = without_size(uapi::MLOCK_RS_QUERY);
+const ABI: u32 = without_size(uapi::MLOCK_RS_ABI);
+
+/// What makes an ioctl number the same one, whatever size of the argument its caller was built
+/// with.
+const fn without_size(cmd: u32) -> u32 {
+    (_IOC_DIR(cmd) << 16) | (_IOC_TYPE(cmd) << 8) | _IOC_NR(cmd)
 }
 
-/// `MLOCK_RS_LOCK`.
-fn lock(arg: UserPtr, size: usize) -> Result<isize> {
-    let mut lock: uapi::mlock_rs_lock = uapi::read_struct(arg, size)?;
+/// Where an ioctl's argument is, and how long its caller thinks it is.
+#[derive(Clone, Copy)]
+struct Argument {
+    addr: UserPtr,
+    size: usize,
+}
 
-    let outcome = match Request::parse(&lock) {
-        Ok(request) => lock::run(&request),
-        Err(error) => Outcome::refused(error),
+impl Argument {
+    fn read<T: Versioned>(self) -> Result<T> {
+        uapi::read_struct(self.addr, self.size)
+    }
+
+    fn write_result<T: Versioned>(self, value: &T) -> Result {
+        uapi::write_result(self.addr, self.size, value)
+    }
+}
+
+impl Device {
+    /// LOCK, UNLOCK, LOCKV, UNLOCKV.
+    fn change<T>(&self, arg: Argument, parse: fn(&T) -> Result<Request>) -> Result<isize>
+    where
+        T: Versioned + ChangeResult,
+    {
+        let mut value: T = arg.read().inspect_err(|&error| self.stats.refused(error))?;
+        let outcome = match parse(&value) {
+            Ok(request) => lock::run(&request),
+            Err(error) => error.into(),
+        };
+        self.stats.changed(&outcome, T::UNLOCKS);
+
+        value.set_result(&outcome);
+        let written = arg.write_result(&value);
+        // What went wrong with the range is worth more to the caller than what went wrong with
+        // the answer.
+        outcome.result().and(written).map(|()| 0)
+    }
+
+    /// QUERY.
+    fn query(&self, arg: Argument) -> Result<isize> {
+        let mut value: uapi::mlock_rs_query =
+            arg.read().inspect_err(|&error| self.stats.refused(error))?;
+        let answer = query::run(&value);
+        match answer {
+            Ok(_) => self.stats.queried(),
+            Err(error) => self.stats.refused(error),
+        }
+
+        let (answer, result) = match answer {
+            Ok(answer) => (answer, Ok(())),
+            Err(error) => (query::Answer::default(), Err(error)),
+        };
+        value.mapped = answer.mapped;
+        value.locked = answer.locked;
+        value.onfault = answer.onfault;
+        value.resident = answer.resident;
+        value.nr_vmas = answer.nr_vmas;
+        value.state = match answer.locked_resident {
+            true => uapi::MLOCK_RS_QUERY_LOCKED_RESIDENT,
+            false => 0,
+        };
+        value.error = result.err().map_or(0, |e| e.to_errno().unsigned_abs());
+        value.__reserved_out = 0;
+        let written = arg.write_result(&value);
+        result.and(written).map(|()| 0)
+    }
+}
+
+/// ABI.
+fn abi(arg: Argument) -> Result<isize> {
+    let mut value: uapi::mlock_rs_abi = arg.read()?;
+    value.version = uapi::MLOCK_RS_ABI_VERSION;
+    value.max_ranges = uapi::MLOCK_RS_MAX_RANGES;
+    value.features = u64::from(
+        uapi::MLOCK_RS_FEATURE_LOCK
+            | uapi::MLOCK_RS_FEATURE_ONFAULT
+            | uapi::MLOCK_RS_FEATURE_VECTOR
+            | uapi::MLOCK_RS_FEATURE_QUERY,
+    );
+    arg.write_result(&value).map(|()| 0)
+}
+
+/// A structure whose result fields tell an [`Outcome`].
+trait ChangeResult {
+    /// Whether the ioctl unlocks.
+    const UNLOCKS: bool;
+
+    fn set_result(&mut self, outcome: &Outcome);
+}
+
+macro_rules! change_result {
+    ($type:ident, unlocks: $unlocks:literal, $changed:ident $(, $populated:ident)?) => {
+        impl ChangeResult for uapi::$type {
+            const UNLOCKS: bool = $unlocks;
+
+            fn set_result(&mut self, outcome: &Outcome) {
+                self.$changed = outcome.changed;
+                $(self.$populated = outcome.populated;)?
+                self.fail_addr = outcome.fail_addr();
+                self.nr_vmas = outcome.nr_vmas;
+                self.error = outcome.errno();
+            }
+        }
     };
-
-    lock.locked = outcome.locked;
-    lock.populated = outcome.populated;
-    lock.fail_addr = outcome.fail_addr;
-    lock.nr_vmas = outcome.nr_vmas;
-    lock.error = outcome.errno();
-    let written = uapi::write_result(arg, size, &lock);
-
-    // What went wrong with the range is worth more to the caller than what went wrong with the
-    // answer.
-    outcome.result.and(written).map(|()| 0)
 }
+
+change_result!(mlock_rs_lock, unlocks: false, locked, populated);
+change_result!(mlock_rs_lockv, unlocks: false, locked, populated);
+change_result!(mlock_rs_unlock, unlocks: true, unlocked);
+change_result!(mlock_rs_unlockv, unlocks: true, unlocked);

@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 use kernel::{
+    debugfs,
     miscdevice::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
@@ -20,6 +21,7 @@ mod device;
 mod lock;
 #[expect(unsafe_code, reason = "the one layer over the kernel's C interfaces")]
 mod mm;
+mod stats;
 
 module! {
     type: MlockRs,
@@ -33,12 +35,19 @@ module! {
 struct MlockRs {
     #[pin]
     _device: MiscDeviceRegistration<device::Device>,
+    #[pin]
+    _totals: debugfs::File<stats::Totals>,
+    _debugfs: debugfs::Dir,
 }
 
 impl kernel::InPlaceModule for MlockRs {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        let debugfs = debugfs::Dir::new(c"mlock_rs");
+
         try_pin_init!(Self {
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mlock_rs" }),
+            _totals <- debugfs.read_only_file(c"totals", stats::Totals),
+            _debugfs: debugfs,
         })
     }
 }

@@ -13,25 +13,30 @@ use crate::mm::{
     LockMode,
     MmapLocked,
     MmapWriteGuard,
-    PageRange, //
+    PageRange,
+    Vma, //
 };
 use kernel::prelude::*;
 
-/// A range that can be locked as far as can be told without trying. Only valid under the hold of
-/// the mmap lock that it was made under.
-pub(super) struct Plan {
-    range: PageRange,
-    mode: LockMode,
+/// A request that can be carried out as far as can be told without trying. Only valid under the
+/// hold of the mmap lock that it was made under.
+pub(super) struct Plan<'r> {
+    request: &'r Request,
     nr_vmas: u32,
 }
 
-impl Plan {
-    pub(super) fn range(&self) -> PageRange {
-        self.range
+impl Plan<'_> {
+    pub(super) fn ranges(&self) -> &[PageRange] {
+        self.request.ranges()
     }
 
     pub(super) fn mode(&self) -> LockMode {
-        self.mode
+        self.request.mode()
+    }
+
+    /// Whether all of it is one range within one VMA.
+    pub(super) fn is_within_one_vma(&self) -> bool {
+        self.nr_vmas == 1
     }
 
     pub(super) fn nr_vmas(&self) -> u32 {
@@ -39,20 +44,29 @@ impl Plan {
     }
 }
 
-/// Whether the caller may lock memory at all: `can_do_mlock()`.
+/// Whether the caller may do this at all: `can_do_mlock()`. Unlocking is free to everybody.
 ///
 /// # Errors
 ///
 /// EPERM: RLIMIT_MEMLOCK is 0 and the caller has no CAP_IPC_LOCK.
-pub(super) fn may_lock() -> Result {
-    if mm::can_do_mlock() {
+pub(super) fn may(mode: LockMode) -> Result {
+    if mode == LockMode::Unlocked || mm::can_do_mlock() {
         Ok(())
     } else {
         Err(EPERM)
     }
 }
 
-/// Look whether `range` can be locked as `request` wants it.
+/// Whether the limit leaves room for `ranges` if nothing else were locked. Where it does not, the
+/// call will be refused, and there is no need to prepare for it.
+pub(super) fn may_fit(ranges: &[PageRange]) -> bool {
+    let pages = ranges
+        .iter()
+        .fold(0usize, |sum, range| sum.saturating_add(range.pages()));
+    pages <= mm::memlock_limit_pages() || mm::has_cap_ipc_lock()
+}
+
+/// Look whether `request` can be carried out.
 ///
 /// # Errors
 ///
@@ -60,38 +74,50 @@ pub(super) fn may_lock() -> Result {
 /// - EBUSY: the VMA there is registered with userfaultfd, and the call would have to wait for its
 ///   handler with the mmap lock held.
 /// - ENOMEM without an address: over RLIMIT_MEMLOCK, as `do_mlock()` counts it.
-pub(super) fn look(
+pub(super) fn look<'r>(
     guard: &MmapWriteGuard<'_>,
-    request: &Request,
-    range: PageRange,
-) -> Result<Plan, Failure> {
+    request: &'r Request,
+) -> Result<Plan<'r>, Failure> {
     let mut nr_vmas = 0u32;
-    let mut locked_pages = 0usize;
-    let mut addr = range.start();
+    let mut new_pages = 0usize;
 
-    while addr < range.end() {
-        let vma = match guard.find_vma(addr) {
-            Some(vma) if vma.start() <= addr => vma,
-            _ => return Err(Failure::at(addr, ENOMEM)),
-        };
-        if request.populates() && vma.is_userfaultfd_armed() {
-            return Err(Failure::at(addr, EBUSY));
-        }
+    for range in request.ranges() {
+        let mut addr = range.start();
+        while addr < range.end() {
+            let vma = match guard.find_vma(addr) {
+                Some(vma) if vma.start() <= addr => vma,
+                _ => return Err(Failure::at(addr, ENOMEM)),
+            };
+            if waits_for_userfaultfd(&vma, request.mode()) {
+                return Err(Failure::at(addr, EBUSY));
+            }
 
-        let end = vma.end().min(range.end());
-        if vma.is_locked() {
-            locked_pages = locked_pages.saturating_add(mm::pages(end.saturating_sub(addr)));
+            let end = vma.end().min(range.end());
+            if !vma.is_locked() {
+                new_pages = new_pages.saturating_add(mm::pages(end.saturating_sub(addr)));
+            }
+            nr_vmas = nr_vmas.saturating_add(1);
+            addr = end;
         }
-        nr_vmas = nr_vmas.saturating_add(1);
-        addr = end;
     }
-    within_limit(guard, range.pages().saturating_sub(locked_pages))?;
+    if request.mode() != LockMode::Unlocked {
+        within_limit(guard, new_pages)?;
+    }
 
-    Ok(Plan {
-        range,
-        mode: request.mode(),
-        nr_vmas,
-    })
+    Ok(Plan { request, nr_vmas })
+}
+
+/// Whether populating `vma` would wait for a userfaultfd handler.
+///
+/// Lock-on-fault faults nothing in, but for hugetlb memory, which cannot carry the flag and is
+/// populated even by mlock2(MLOCK_ONFAULT).
+fn waits_for_userfaultfd(vma: &Vma<'_>, mode: LockMode) -> bool {
+    let populates = match mode {
+        LockMode::Unlocked => false,
+        LockMode::OnFault => vma.is_hugetlb(),
+        LockMode::Resident => true,
+    };
+    populates && vma.is_userfaultfd_armed()
 }
 
 /// Whether `new_pages` more locked pages are within the caller's limit.

@@ -20,7 +20,8 @@ use kernel::prelude::*;
 const WAIT_MIN: u32 = 50;
 const WAIT_MAX: u32 = 16_000;
 
-/// Fault in all pages of `range` and return how many bytes of it were seen to be resident.
+/// Fault in all pages of `ranges`, and return how many bytes of them, in this order, were seen to
+/// be resident.
 ///
 /// Goes from VMA to VMA as `__mm_populate()` does, with its rules: PFNMAP and I/O mappings are
 /// skipped, so are lock-on-fault ones; private writable ones are faulted in for writing; the rest
@@ -31,20 +32,24 @@ const WAIT_MAX: u32 = 16_000;
 /// - ENOMEM: a page cannot be faulted in.
 /// - EAGAIN: no memory for a page.
 /// - EINTR: a fatal signal.
-/// - EHWPOISON: a poisoned page.
 pub(super) fn populate(
     guard: &MmapReadGuard<'_>,
-    range: PageRange,
+    ranges: &[PageRange],
 ) -> (usize, Result<(), Failure>) {
-    let mut addr = range.start();
-    let mut result = Ok(());
+    let mut populated = 0usize;
 
-    while addr < range.end() && result.is_ok() {
-        (addr, result) = populate_vma(guard, addr, range.end());
+    for range in ranges {
+        let mut addr = range.start();
+        while addr < range.end() {
+            let (next, result) = populate_vma(guard, addr, range.end());
+            populated = populated.saturating_add(next.saturating_sub(addr));
+            addr = next;
+            if let Err(error) = result {
+                return (populated, Err(Failure::at(addr, error)));
+            }
+        }
     }
-
-    let failure = result.map_err(|error| Failure::at(addr, error));
-    (addr.saturating_sub(range.start()), failure)
+    (populated, Ok(()))
 }
 
 /// Fault in what lies between `addr` and `end` of the VMA at `addr`, and return the address up to

@@ -30,6 +30,16 @@ pub(crate) enum Progress {
     Blocked,
 }
 
+/// The address up to which `get_user_pages()` came when it was to go from `addr` to `end` and
+/// returned `done`, or its error.
+pub(super) fn gup_progress(done: isize, addr: usize, end: usize) -> Result<usize> {
+    match usize::try_from(done) {
+        Ok(done) => Ok(addr.saturating_add(done.saturating_mul(PAGE_SIZE)).min(end)),
+        // An errno fits into an i32.
+        Err(_) => Err(to_result(done as i32).err().unwrap_or(EFAULT)),
+    }
+}
+
 impl MmapReadGuard<'_> {
     /// Fault in pages from `addr` up to `end`, page addresses within one VMA, as far as that goes
     /// without waiting for I/O.
@@ -39,7 +49,7 @@ impl MmapReadGuard<'_> {
     ///
     /// # Errors
     ///
-    /// Those of `get_user_pages()`: EFAULT, ENOMEM, EHWPOISON, EINTR for a fatal signal.
+    /// Those of `get_user_pages()`: EFAULT, ENOMEM, EREMOTEIO, EINTR for a fatal signal.
     pub(crate) fn fault_in(
         &self,
         addr: usize,
@@ -57,16 +67,9 @@ impl MmapReadGuard<'_> {
         // Without FOLL_GET and FOLL_PIN no array of pages is needed, and none is written.
         let done = unsafe { bindings::get_user_pages(addr, pages, flags, ptr::null_mut()) };
 
-        match usize::try_from(done) {
-            Ok(0) => Ok(Progress::Blocked),
-            Ok(done) => Ok(Progress::Until(
-                addr.saturating_add(done.saturating_mul(PAGE_SIZE)).min(end),
-            )),
-            Err(_) => {
-                to_result(done as i32)?;
-                // Unreachable: `done` is negative.
-                Err(EFAULT)
-            }
+        match gup_progress(done, addr, end)? {
+            until if until > addr => Ok(Progress::Until(until)),
+            _ => Ok(Progress::Blocked),
         }
     }
 

@@ -9,6 +9,7 @@
 
 use super::{
     vma::Vma,
+    PageAddr,
     PageRange, //
 };
 use kernel::{
@@ -52,29 +53,40 @@ impl<'a> CallerMm<'a> {
 }
 
 /// What the VMAs of a range are to become.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockMode {
-    /// Locked, and to be populated: what mlock(2) does.
+    /// Not locked: munlock(2).
+    Unlocked,
+    /// Locked as far as pages are resident or come to be: mlock2(MLOCK_ONFAULT).
+    OnFault,
+    /// Locked, and to be populated: mlock(2).
     Resident,
 }
 
 impl LockMode {
     /// The flags of mlockall(2) that `mlock_vmas()` takes.
     fn mcl_flags(self) -> i32 {
-        match self {
-            LockMode::Resident => bindings::MCL_CURRENT as i32,
-        }
+        let flags = match self {
+            LockMode::Unlocked => 0,
+            LockMode::OnFault => bindings::MCL_CURRENT | bindings::MCL_ONFAULT,
+            LockMode::Resident => bindings::MCL_CURRENT,
+        };
+        flags as i32
     }
 }
 
 /// What can be done with the mmap lock held in either way.
-pub(crate) trait MmapLocked {
+///
+/// # Safety
+///
+/// The mmap lock of [`Self::caller_mm`] is held as long as the implementor lives.
+pub(crate) unsafe trait MmapLocked {
     /// The address space whose lock is held.
     fn caller_mm(&self) -> &CallerMm<'_>;
 
     /// The first VMA that ends after `addr`; it may start after `addr` too.
     fn find_vma(&self, addr: usize) -> Option<Vma<'_>> {
-        // SAFETY: The mmap lock is held, as every implementor is a guard of it.
+        // SAFETY: The mmap lock is held, by the contract of the trait.
         let vma = unsafe { bindings::find_vma(self.caller_mm().as_raw(), addr) };
 
         // SAFETY: If it is not null, the VMA is valid and cannot change while the mmap lock is
@@ -126,24 +138,25 @@ impl<'a> MmapWriteGuard<'a> {
         }
     }
 
-    /// Split the VMA at `addr`, a page address, if [`Self::set_lock_mode`] with an end there would
+    /// Split the VMA at `addr` if [`Self::set_lock_mode`] with an end there would
     /// have to. Returns whether there was something to split.
     ///
     /// # Errors
     ///
     /// ENOMEM: no memory, or vm.max_map_count is reached. Or what the `may_split` of the VMA says.
     /// Nothing has changed.
-    pub(crate) fn split(&mut self, addr: usize, mode: LockMode) -> Result<bool> {
-        // SAFETY: The mmap lock of `current->mm` is held for writing.
-        let split = unsafe { bindings::mlock_split_vma(addr, mode.mcl_flags()) };
+    pub(crate) fn split(&mut self, addr: PageAddr, mode: LockMode) -> Result<bool> {
+        // SAFETY: The mmap lock of `current->mm` is held for writing, and it is a page address.
+        let split = unsafe { bindings::mlock_split_vma(addr.get(), mode.mcl_flags()) };
         to_result(split)?;
         Ok(split > 0)
     }
 
-    /// Merge what [`Self::split`] has split, if memory permits.
-    pub(crate) fn unsplit(&mut self, addr: usize) {
-        // SAFETY: The mmap lock of `current->mm` is held for writing.
-        unsafe { bindings::mlock_unsplit_vma(addr) };
+    /// Merge what [`Self::split`] has split, if the kernel can: it needs memory, and never removes a
+    /// VMA that has a `close` operation.
+    pub(crate) fn unsplit(&mut self, addr: PageAddr) {
+        // SAFETY: The mmap lock of `current->mm` is held for writing, and it is a page address.
+        unsafe { bindings::mlock_unsplit_vma(addr.get()) };
     }
 
     /// Set the lock flags of all VMAs in `range`, as mlock(2) and munlock(2) do.
@@ -166,7 +179,8 @@ impl<'a> MmapWriteGuard<'a> {
     }
 }
 
-impl MmapLocked for MmapWriteGuard<'_> {
+// SAFETY: By its invariants.
+unsafe impl MmapLocked for MmapWriteGuard<'_> {
     fn caller_mm(&self) -> &CallerMm<'_> {
         self.mm
     }
@@ -190,13 +204,58 @@ pub(crate) struct MmapReadGuard<'a> {
     _nts: NotThreadSafe,
 }
 
-impl MmapLocked for MmapReadGuard<'_> {
+// SAFETY: By its invariants.
+unsafe impl MmapLocked for MmapReadGuard<'_> {
     fn caller_mm(&self) -> &CallerMm<'_> {
         self.mm
     }
 }
 
 impl Drop for MmapReadGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the calling thread owns the lock for reading.
+        unsafe { bindings::mmap_read_unlock(self.mm.as_raw()) };
+    }
+}
+
+/// The mmap lock of the caller's address space, held for reading from the start: to look, not to
+/// populate, because what was there before could have changed unseen.
+///
+/// # Invariants
+///
+/// The calling thread owns the lock for reading.
+pub(crate) struct MmapQueryGuard<'a> {
+    mm: &'a CallerMm<'a>,
+    // The lock has to be released by the thread that took it.
+    _nts: NotThreadSafe,
+}
+
+impl<'a> MmapQueryGuard<'a> {
+    /// Wait for the lock.
+    ///
+    /// # Errors
+    ///
+    /// EINTR: a fatal signal arrived first.
+    pub(crate) fn lock_killable(mm: &'a CallerMm<'a>) -> Result<Self> {
+        // SAFETY: The address space is that of the current task, which is alive.
+        to_result(unsafe { bindings::mmap_read_lock_killable(mm.as_raw()) })?;
+
+        // INVARIANT: The lock was just taken.
+        Ok(Self {
+            mm,
+            _nts: NotThreadSafe,
+        })
+    }
+}
+
+// SAFETY: By its invariants.
+unsafe impl MmapLocked for MmapQueryGuard<'_> {
+    fn caller_mm(&self) -> &CallerMm<'_> {
+        self.mm
+    }
+}
+
+impl Drop for MmapQueryGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the calling thread owns the lock for reading.
         unsafe { bindings::mmap_read_unlock(self.mm.as_raw()) };

@@ -11,6 +11,7 @@ mod guard;
 mod limit;
 mod range;
 pub(crate) mod readahead;
+mod resident;
 pub(crate) mod uapi;
 mod vma;
 
@@ -20,6 +21,7 @@ pub(crate) use self::{
         CallerMm,
         LockMode,
         MmapLocked,
+        MmapQueryGuard,
         MmapReadGuard,
         MmapWriteGuard, //
     },
@@ -31,6 +33,9 @@ pub(crate) use self::{
     range::{
         pages,
         untagged_addr,
+        PageAddr,
         PageRange, //
-    }, //
+    },
+    resident::Residency,
+    vma::Vma, //
 };

@@ -51,6 +51,22 @@ impl PageRange {
         self.end
     }
 
+    /// Both ends, as addresses at which a VMA can be split.
+    pub(crate) fn ends(self) -> [PageAddr; 2] {
+        // INVARIANT: By the invariants of the range.
+        [PageAddr(self.start), PageAddr(self.end)]
+    }
+
+    /// Take `other` in, if it overlaps or touches this range and does not start before it. Returns
+    /// whether it did.
+    pub(crate) fn join(&mut self, other: Self) -> bool {
+        if other.start < self.start || other.start > self.end {
+            return false;
+        }
+        self.end = self.end.max(other.end);
+        true
+    }
+
     /// Length in bytes.
     pub(crate) fn len(self) -> usize {
         // Cannot wrap: `start < end`.
@@ -60,6 +76,20 @@ impl PageRange {
     /// Length in pages.
     pub(crate) fn pages(self) -> usize {
         pages(self.len())
+    }
+}
+
+/// The address of a page.
+///
+/// # Invariants
+///
+/// A multiple of the page size.
+#[derive(Clone, Copy)]
+pub(crate) struct PageAddr(usize);
+
+impl PageAddr {
+    pub(crate) fn get(self) -> usize {
+        self.0
     }
 }
 

@@ -14,24 +14,24 @@ use core::ptr::NonNull;
 use kernel::{
     bindings,
     fs::file::LocalFile,
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
-    },
+    mm::virt::flags,
+    page::PAGE_SIZE,
     sync::aref::ARef, //
 };
 
 /// From `uapi/linux/fadvise.h`, which the bindings do not have.
 const POSIX_FADV_WILLNEED: i32 = 3;
 
-/// How much is submitted between two looks for a fatal signal.
-const CHUNK: usize = 2 << 20;
+/// Most pages that are submitted between two looks for a fatal signal.
+const CHUNK_PAGES: usize = 512;
 
 /// A part of a file, in bytes.
 struct FilePart {
     file: ARef<LocalFile>,
     offset: usize,
     len: usize,
+    /// How much one call reads ahead at the most.
+    chunk: usize,
 }
 
 /// Start reading what the VMAs of `range` map of files and what is not in the page cache yet.
@@ -68,23 +68,32 @@ unsafe fn file_part(
     end: usize,
 ) -> Option<FilePart> {
     // SAFETY: By the contract of this function.
-    let (start, pgoff, file) = unsafe {
+    let (start, pgoff, vm_flags, file) = unsafe {
         (
             (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
             (*vma).vm_pgoff,
+            (*vma).__bindgen_anon_2.vm_flags,
             NonNull::new((*vma).vm_file)?,
         )
     };
-    // SAFETY: A locked VMA keeps its file alive.
+    if vm_flags & (flags::READ | flags::WRITE | flags::EXEC) == 0 {
+        return None;
+    }
+    // SAFETY: A locked VMA keeps its file alive. Its reference is one more than that of a file
+    // descriptor, so that a concurrent `fdget_pos` takes the lock of the file position.
     let file = ARef::from(unsafe { LocalFile::from_raw_file(file.as_ptr()) });
 
-    // SAFETY: A file has a mapping as long as it is open. The number of pages may change at any
-    // time; it only decides whether to read ahead.
-    let (cached, size) = unsafe {
+    // SAFETY: A file has a mapping and a backing device as long as it is open. The values may
+    // change at any time; they only decide how much to read ahead.
+    let (cached, size, ra_pages, io_pages) = unsafe {
         let mapping = (*file.as_ptr()).f_mapping;
+        let inode = (*mapping).host;
+        let bdi = (*(*inode).i_sb).s_bdi;
         (
             (&raw const (*mapping).nrpages).read_volatile(),
-            (&raw const (*(*mapping).host).i_size).read_volatile(),
+            (&raw const (*inode).i_size).read_volatile(),
+            (&raw const (*file.as_ptr()).__bindgen_anon_3.f_ra.ra_pages).read_volatile(),
+            (&raw const (*bdi).io_pages).read_volatile(),
         )
     };
     let size = usize::try_from(size).ok()?;
@@ -93,10 +102,20 @@ unsafe fn file_part(
     }
 
     let offset = pgoff
-        .checked_shl(PAGE_SHIFT as u32)?
+        .checked_mul(PAGE_SIZE)?
         .checked_add(addr.checked_sub(start)?)?;
     let len = end.checked_sub(addr)?.min(size.saturating_sub(offset));
-    Some(FilePart { file, offset, len })
+    // `force_page_cache_ra()` reads no more than this of what it is asked for.
+    let chunk = io_pages
+        .max(ra_pages as usize)
+        .clamp(1, CHUNK_PAGES)
+        .checked_mul(PAGE_SIZE)?;
+    Some(FilePart {
+        file,
+        offset,
+        len,
+        chunk,
+    })
 }
 
 impl FilePart {
@@ -109,7 +128,7 @@ impl FilePart {
             if fatal_signal_pending() {
                 return false;
             }
-            let len = CHUNK.min(end.saturating_sub(offset));
+            let len = self.chunk.min(end.saturating_sub(offset));
             // SAFETY: The file is open, as a reference to it is held, and no lock is held. Whether
             // it can be read ahead does not matter, so neither does the result.
             unsafe {

@@ -7,7 +7,8 @@
 
 use core::mem::{
     offset_of,
-    size_of, //
+    size_of,
+    size_of_val, //
 };
 use kernel::{
     prelude::*,
@@ -34,10 +35,33 @@ mod generated {
     include!(env!("MLOCK_RS_UAPI"));
 }
 
-pub(crate) use generated::mlock_rs_lock;
+pub(crate) use generated::{
+    mlock_rs_abi,
+    mlock_rs_lock,
+    mlock_rs_lockv,
+    mlock_rs_query,
+    mlock_rs_range,
+    mlock_rs_unlock,
+    mlock_rs_unlockv,
+    MLOCK_RS_ABI_VERSION,
+    MLOCK_RS_FEATURE_LOCK,
+    MLOCK_RS_FEATURE_ONFAULT,
+    MLOCK_RS_FEATURE_QUERY,
+    MLOCK_RS_FEATURE_VECTOR,
+    MLOCK_RS_LOCK_ONFAULT,
+    MLOCK_RS_MAX_RANGES,
+    MLOCK_RS_QUERY_LOCKED_RESIDENT, //
+};
 
-/// `MLOCK_RS_LOCK`.
-pub(crate) const MLOCK_RS_LOCK: u32 = generated::mlock_rs_ioctl_MLOCK_RS_LOCK;
+// bindgen puts the name of the enum in front.
+pub(crate) use generated::{
+    mlock_rs_ioctl_MLOCK_RS_ABI as MLOCK_RS_ABI,
+    mlock_rs_ioctl_MLOCK_RS_LOCK as MLOCK_RS_LOCK,
+    mlock_rs_ioctl_MLOCK_RS_LOCKV as MLOCK_RS_LOCKV,
+    mlock_rs_ioctl_MLOCK_RS_QUERY as MLOCK_RS_QUERY,
+    mlock_rs_ioctl_MLOCK_RS_UNLOCK as MLOCK_RS_UNLOCK,
+    mlock_rs_ioctl_MLOCK_RS_UNLOCKV as MLOCK_RS_UNLOCKV, //
+};
 
 /// A structure of the ABI that grows at its end.
 pub(crate) trait Versioned: FromBytes + AsBytes + Default {
@@ -47,16 +71,69 @@ pub(crate) trait Versioned: FromBytes + AsBytes + Default {
     const RESULT_OFFSET: usize;
 }
 
-// SAFETY: Integers only, for which every pattern of bits is a value.
-unsafe impl FromBytes for mlock_rs_lock {}
-// SAFETY: Integers only, without padding between them: the sizes of the fields add up to the size.
-unsafe impl AsBytes for mlock_rs_lock {}
-const _: () = assert!(size_of::<mlock_rs_lock>() == 56);
+/// Says for a structure which fields it has, so that it can be checked that there is no padding,
+/// and which one the result begins with.
+macro_rules! uapi_struct {
+    ($type:ident { $($field:ident),* }) => {
+        // SAFETY: Integers only, for which every pattern of bits is a value.
+        unsafe impl FromBytes for $type {}
+        // SAFETY: Integers only, and without padding, as is checked below.
+        unsafe impl AsBytes for $type {}
 
-impl Versioned for mlock_rs_lock {
-    const FIRST_SIZE: usize = generated::MLOCK_RS_LOCK_SIZE_VER0 as usize;
-    const RESULT_OFFSET: usize = offset_of!(mlock_rs_lock, locked);
+        const _: () = {
+            // The pattern names all fields, or does not compile.
+            const fn size_of_fields(value: &$type) -> usize {
+                let $type { $($field),* } = value;
+                0 $(+ size_of_val($field))*
+            }
+            let zero: $type = $type { $($field: 0),* };
+            assert!(size_of_fields(&zero) == size_of::<$type>());
+        };
+    };
+    ($type:ident { $($field:ident),* }, first size $size:ident, result from $result:ident) => {
+        uapi_struct!($type { $($field),* });
+
+        impl Versioned for $type {
+            const FIRST_SIZE: usize = generated::$size as usize;
+            const RESULT_OFFSET: usize = offset_of!($type, $result);
+        }
+    };
 }
+
+uapi_struct!(mlock_rs_range { addr, len });
+uapi_struct!(
+    mlock_rs_lock {
+        addr, len, flags, __reserved, locked, populated, fail_addr, nr_vmas, error
+    },
+    first size MLOCK_RS_LOCK_SIZE_VER0, result from locked
+);
+uapi_struct!(
+    mlock_rs_unlock {
+        addr, len, flags, __reserved, unlocked, fail_addr, nr_vmas, error
+    },
+    first size MLOCK_RS_UNLOCK_SIZE_VER0, result from unlocked
+);
+uapi_struct!(
+    mlock_rs_lockv {
+        ranges, nr_ranges, flags, locked, populated, fail_addr, nr_vmas, error
+    },
+    first size MLOCK_RS_LOCKV_SIZE_VER0, result from locked
+);
+uapi_struct!(
+    mlock_rs_unlockv { ranges, nr_ranges, flags, unlocked, fail_addr, nr_vmas, error },
+    first size MLOCK_RS_UNLOCKV_SIZE_VER0, result from unlocked
+);
+uapi_struct!(
+    mlock_rs_query {
+        addr, len, flags, __reserved, mapped, locked, onfault, resident, nr_vmas, state, error,
+        __reserved_out
+    },
+    first size MLOCK_RS_QUERY_SIZE_VER0, result from mapped
+);
+uapi_struct!(
+    mlock_rs_abi { features, version, max_ranges },
+    first size MLOCK_RS_ABI_SIZE_VER0, result from features
+);
 
 /// Read a structure that the caller was built with `size` bytes of, as `copy_struct_from_user()`
 /// does.
@@ -83,6 +160,24 @@ pub(crate) fn read_struct<T: Versioned>(arg: UserPtr, size: usize) -> Result<T> 
         }
     }
     Ok(value)
+}
+
+/// Read `count` elements of an array and hand each to `take`, which may end it with an error.
+///
+/// # Errors
+///
+/// EFAULT: cannot be read. Otherwise the error of `take`.
+pub(crate) fn read_array<T: FromBytes>(
+    array: UserPtr,
+    count: usize,
+    mut take: impl FnMut(T) -> Result,
+) -> Result {
+    let bytes = count.checked_mul(size_of::<T>()).ok_or(EINVAL)?;
+    let mut reader = UserSlice::new(array, bytes).reader();
+    for _ in 0..count {
+        take(reader.read()?)?;
+    }
+    Ok(())
 }
 
 /// Write the result fields of `value` into a structure of `size` bytes.

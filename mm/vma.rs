@@ -66,6 +66,11 @@ impl<'a> Vma<'a> {
         self.has_any(flags::LOCKONFAULT)
     }
 
+    /// VM_HUGETLB.
+    pub(crate) fn is_hugetlb(&self) -> bool {
+        self.has_any(flags::HUGETLB)
+    }
+
     /// Device memory, which has no pages that could be faulted in this way: `__mm_populate()` skips
     /// it.
     pub(crate) fn is_never_populated(&self) -> bool {

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What was done so far: for each open file in `/proc/PID/fdinfo/FD`, and for the whole module in
+//! debugfs, `mlock_rs/totals`.
+//!
+//! Takes no lock. Relaxed counters, a few per call and none per page: numbers of calls that run
+//! right now may not fit together.
+
+#![deny(unsafe_code)]
+
+use crate::lock::Outcome;
+use kernel::{
+    debugfs,
+    fmt,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    time::Delta, //
+};
+
+/// Counters of one open file, or of the module.
+pub(crate) struct Stats {
+    locks: Counter,
+    unlocks: Counter,
+    queries: Counter,
+    locked: Counter,
+    unlocked: Counter,
+    populated: Counter,
+    write_ns: Counter,
+    read_ns: Counter,
+    refusals: [Counter; REFUSALS.len() + 1],
+}
+
+/// The errnos that are counted one by one; the last counter has all others.
+const REFUSALS: [(Error, &str); 8] = [
+    (EPERM, "EPERM"),
+    (EINTR, "EINTR"),
+    (E2BIG, "E2BIG"),
+    (EAGAIN, "EAGAIN"),
+    (ENOMEM, "ENOMEM"),
+    (EFAULT, "EFAULT"),
+    (EBUSY, "EBUSY"),
+    (EINVAL, "EINVAL"),
+];
+
+/// All calls since the module was loaded.
+static TOTALS: Stats = Stats::new();
+
+struct Counter(Atomic<u64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    fn add(&self, n: u64) {
+        if n != 0 {
+            self.0.add(n, Relaxed);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Stats {
+    pub(crate) const fn new() -> Self {
+        Self {
+            locks: Counter::new(),
+            unlocks: Counter::new(),
+            queries: Counter::new(),
+            locked: Counter::new(),
+            unlocked: Counter::new(),
+            populated: Counter::new(),
+            write_ns: Counter::new(),
+            read_ns: Counter::new(),
+            refusals: [const { Counter::new() }; REFUSALS.len() + 1],
+        }
+    }
+
+    fn each(&self, count: impl Fn(&Self)) {
+        count(self);
+        count(&TOTALS);
+    }
+
+    /// Count a LOCK, UNLOCK, LOCKV or UNLOCKV that came as far as its ranges.
+    pub(crate) fn changed(&self, outcome: &Outcome, unlocks: bool) {
+        self.each(|stats| {
+            let (calls, bytes) = match unlocks {
+                false => (&stats.locks, &stats.locked),
+                true => (&stats.unlocks, &stats.unlocked),
+            };
+            calls.add(1);
+            bytes.add(outcome.changed);
+            stats.populated.add(outcome.populated);
+            stats.write_ns.add(nanos(outcome.held.write));
+            stats.read_ns.add(nanos(outcome.held.read));
+        });
+        if let Err(error) = outcome.result() {
+            self.refused(error);
+        }
+    }
+
+    /// Count a QUERY.
+    pub(crate) fn queried(&self) {
+        self.each(|stats| stats.queries.add(1));
+    }
+
+    /// Count an error.
+    pub(crate) fn refused(&self, error: Error) {
+        let known = REFUSALS.iter().position(|&(known, _)| known == error);
+        self.each(|stats| {
+            if let Some(counter) = stats.refusals.get(known.unwrap_or(REFUSALS.len())) {
+                counter.add(1);
+            }
+        });
+    }
+}
+
+fn nanos(delta: Delta) -> u64 {
+    u64::try_from(delta.as_nanos()).unwrap_or(0)
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "lock-calls:\t{}", self.locks.get())?;
+        writeln!(f, "unlock-calls:\t{}", self.unlocks.get())?;
+        writeln!(f, "query-calls:\t{}", self.queries.get())?;
+        writeln!(f, "locked-bytes:\t{}", self.locked.get())?;
+        writeln!(f, "unlocked-bytes:\t{}", self.unlocked.get())?;
+        writeln!(f, "populated-bytes:\t{}", self.populated.get())?;
+        writeln!(f, "write-held-ns:\t{}", self.write_ns.get())?;
+        writeln!(f, "read-held-ns:\t{}", self.read_ns.get())?;
+        for (index, counter) in self.refusals.iter().enumerate() {
+            let name = REFUSALS.get(index).map_or("other", |&(_, name)| name);
+            writeln!(f, "errors-{name}:\t{}", counter.get())?;
+        }
+        Ok(())
+    }
+}
+
+/// The contents of the debugfs file.
+pub(crate) struct Totals;
+
+impl debugfs::Writer for Totals {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&TOTALS, f)
+    }
+}
