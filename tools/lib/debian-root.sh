@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What comes from Debian: the kernel source and the root with the tools, and how to enter that
+# root.  Sourced by tools/toolchain, which sets the variables used here.
+# shellcheck disable=SC2154
+
+kernel=${KERNEL:-7.3}
+tarball=$cache/linux-source-$kernel.tar.xz
+suite=trixie
+packages=$(grep '^[a-z]' "$here/packages" | paste -sd,)
+options=(--variant=apt "--include=$packages")
+root=$cache/root-$(echo "$suite ${options[*]}" | sha256sum | cut -c1-12)
+
+# locked COMMAND...  Only one at a time may change the cache; it finds no halves of earlier runs.
+locked() {
+	(
+		flock -n 9 || { note "waiting for another run that fills $cache"; flock 9; }
+		rm -rf --one-file-system "$cache/tmp"
+		mkdir -p "$cache/tmp"
+		"$@"
+	) 9>"$cache/lock"
+}
+
+fetch_source() {
+	[ ! -e "$tarball" ] || return 0
+	need_commands mmdebstrap:mmdebstrap
+	local from log=$cache/log/source.log file=linux-source-$kernel.tar.xz
+	for from in trixie-backports forky sid; do
+		note "fetching Debian's linux-source-$kernel from $from"
+		# The default sources name the mirrors; the same ones have the other suites.
+		# shellcheck disable=SC2016
+		if debootstrap_to "$cache/tmp/source" "$log" --strip-components=3 \
+			"./usr/src/$file" -- --variant=extract "--include=linux-source-$kernel" \
+			--setup-hook='cd "$1/etc/apt" && sed -n "s/ '$suite' main/ '$from' main/p" \
+				sources.list >sources.list.d/source.list' $suite; then
+			mv "$cache/tmp/source/$file" "$tarball"
+			return
+		fi
+		grep -q 'Unable to locate package' "$log" || break
+	done
+	! grep -q 'Unable to locate package' "$log" ||
+		die "Debian has no linux-source-$kernel; name a kernel tree with KERNEL_SRC="
+	die "cannot download linux-source-$kernel (is there a network?); see $log"
+}
+
+make_root() {
+	[ ! -e "$root" ] || return 0
+	need_commands mmdebstrap:mmdebstrap bwrap:bubblewrap
+	local log=$cache/log/root.log
+	note "making a Debian 13 root with the build tools in $root"
+	debootstrap_to "$cache/tmp/root" "$log" '--exclude=./dev/*' -- "${options[@]}" $suite ||
+		die "cannot make the Debian root (is there a network?); see $log"
+	mv "$cache/tmp/root" "$root"
+}
+
+# enter_root COMMAND...  The root is read-only; what the command may change keeps its path.
+enter_root() {
+	local dir bind=()
+	for dir in "${KERNEL_SRC:-}" "${KDIR:-}"; do
+		[ ! -d "$dir" ] || bind+=(--ro-bind "$(realpath "$dir")" "$(realpath "$dir")")
+	done
+	bind+=(--bind /tmp /tmp --bind /var/tmp /var/tmp)
+	case $PWD/ in
+	/|/usr/*|/etc/*|/bin/*|/sbin/*|/lib*/*|/proc/*|/sys/*|/dev/*) ;;
+	*) bind+=(--bind "$PWD" "$PWD") ;;
+	esac
+	bind+=(--bind "$clone" "$clone" --bind "$cache" "$cache")
+	for dir in /etc/resolv.conf /etc/hosts /etc/passwd /etc/group \
+		   /etc/ssl/certs/ca-certificates.crt; do
+		[ ! -e "$dir" ] || bind+=(--ro-bind "$dir" "$dir")
+	done
+	# Ctrl-C is for the command alone; whoever kills this process ends everything in there.
+	trap '' INT QUIT
+	exec bwrap --bind "$root" / --dev-bind /dev /dev --proc /proc --ro-bind /sys /sys \
+		--tmpfs /run "${bind[@]}" --remount-ro / --unshare-pid --die-with-parent \
+		--chdir "$PWD" --setenv HOME "$cache/home" --setenv LC_ALL C.UTF-8 \
+		--setenv PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+		--setenv MLOCK_RS_INSIDE "$(basename "$root")" \
+		env --default-signal=INT,QUIT "$@"
+}

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Finds trouble in a kernel log: what the kernel reports about itself and its checkers."""
+
+import re
+
+# What no good run prints.  Case matters: "kasan: KernelAddressSanitizer initialized" is fine.
+TROUBLE = re.compile("|".join((
+    r"WARNING:",
+    r"\bBUG\b",
+    r"\bKASAN:", r"\bKCSAN:", r"\bKFENCE:", r"\bUBSAN:", r"\bKMSAN:",
+    r"possible recursive locking", r"circular locking", r"inconsistent lock state",
+    r"lockdep:.*(?:off|corrupt|bad)", r"DEBUG_LOCKS_WARN_ON", r"MAX_LOCK\w+ too low",
+    r"unreferenced object", r"new suspected memory leaks",
+    r"kmemleak: (?:.*[Dd]isabl|Kernel memory leak detector disabled)",
+    r"INFO: .*stall", r"blocked for more than", r"hung task",
+    r"\bOops\b", r"general protection fault", r"Kernel panic", r"unable to handle",
+    r"Call Trace",
+    r"refcount_t:", r"list_(?:add|del) corruption",
+    r"scheduling while atomic", r"sleeping function called",
+    r"rust_kernel: panicked",
+)))
+
+# Reports that a test asks for; the stack that follows them is theirs.
+ASKED_FOR = re.compile(r"FAULT_INJECTION: forcing a failure|page allocation failure:"
+                       r"|invoked oom-killer:")
+# How many lines may lie between such a report and its stack.
+REACH = 12
+
+
+def trouble(lines):
+    """The numbers of the lines that fail a run."""
+    found, asked = [], -REACH - 1
+    for number, line in enumerate(lines):
+        if ASKED_FOR.search(line):
+            asked = number
+        elif "Call Trace" in line and number - asked <= REACH:
+            asked = -REACH - 1
+        elif TROUBLE.search(line):
+            found.append(number)
+    return found
+
+
+def excerpt(lines, numbers, before=2, after=15, most=80):
+    """The lines in question with what stands around them."""
+    wanted = sorted({n for number in numbers for n in range(max(0, number - before),
+                                                            min(len(lines), number + after))})
+    shown, last = [], -1
+    for n in wanted[:most]:
+        if n != last + 1:
+            shown.append("  ...")
+        shown.append(("> " if n in numbers else "  ") + lines[n])
+        last = n
+    if len(wanted) > most:
+        shown.append(f"  ... and {len(wanted) - most} lines more")
+    return "\n".join(shown)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The QEMU command line, and whether KVM works here."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import initramfs
+from common import CLONE, cache, die, note
+
+QEMU = "qemu-system-x86_64"
+# How long the probe boot may take; a working KVM needs about one second.
+PROBE_SECONDS = 10
+
+
+def accelerator(kernel):
+    """"kvm" if a VM with this kernel boots with it, otherwise "tcg".
+
+    /dev/kvm may be there and yet QEMU aborts or the guest hangs, so it has to be tried.  The
+    answer holds until the host boots anew.
+    """
+    forced = os.environ.get("MLOCK_RS_ACCEL")
+    if forced:
+        if forced not in ("kvm", "tcg"):
+            die(f"MLOCK_RS_ACCEL is '{forced}'; it can be kvm or tcg")
+        return forced
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    answer = cache() / "vm" / f"accel-{boot}-{os.environ['MLOCK_RS_INSIDE']}-{os.getuid()}"
+    if not answer.exists():
+        works = probe(kernel)
+        note("KVM works" if works else "KVM does not boot a guest here; using TCG")
+        answer.write_text("kvm" if works else "tcg")
+    return answer.read_text()
+
+
+def probe(kernel):
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=cache() / "vm") as home:
+        home = pathlib.Path(home)
+        log = home / "log"
+        prepare(home, {"MODE": "probe"})
+        try:
+            status = subprocess.run(
+                command(home, kernel, "kvm", log), timeout=PROBE_SECONDS,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, check=False).returncode
+        except subprocess.TimeoutExpired:
+            return False
+        text = log.read_text(errors="replace") if log.exists() else ""
+        return status == 0 and "vm: guest is up" in text and "reboot: Power down" in text
+
+
+def prepare(home, settings):
+    """Put what the guest's init needs in the run directory."""
+    private = home / ".vm"
+    private.mkdir()
+    home.chmod(0o1777)
+    (private / "initramfs").write_bytes(initramfs.build())
+    (private / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
+
+
+def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append=""):
+    """The whole command; the guest's console hvc0 is QEMU's standard input and output."""
+    cpu = "host" if accel == "kvm" else "max"
+    line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-machine", "q35,usb=off,sata=off,smbus=off", "-cpu", cpu,
+            "-accel", "kvm" if accel == "kvm" else "tcg,thread=multi",
+            "-smp", str(cpus), "-m", memory, "-kernel", kernel,
+            "-initrd", home / ".vm/initramfs",
+            "-append", "console=ttyS0 panic=-1 oops=panic printk.devkmsg=on kmemleak=on "
+                       f"loglevel=7 {append}".strip(),
+            "-chardev", f"file,id=log,path={option(log)}", "-serial", "chardev:log",
+            "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-pci",
+            "-device", "virtconsole,chardev=console"]
+    for tag, path, more in (("run", home, ""), ("clone", CLONE, ",readonly=on")):
+        line += ["-fsdev", f"local,id={tag},path={option(path)},security_model=none,"
+                           f"multidevs=remap{more}",
+                 "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    for number, disk in enumerate(disks):
+        path, _, mode = str(disk).partition(":")
+        line += ["-drive", f"file={option(path)},format=raw,if=none,id=disk{number},"
+                           f"cache={cache_mode(path)},readonly={'on' if mode == 'ro' else 'off'}",
+                 "-device", f"virtio-blk-pci,drive=disk{number}"]
+    # QEMU must not outlive the tool that started it.
+    if shutil.which("setpriv"):
+        line = ["setpriv", "--pdeathsig", "KILL", *line]
+    return line
+
+
+def option(path):
+    """A path inside a QEMU option: a comma separates, two are one."""
+    return str(path).replace(",", ",,")
+
+
+def cache_mode(path):
+    """Past the host's page cache where the file system can do that."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECT))
+    except OSError:
+        return "writeback"
+    return "none"

@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Does lib/klog.py find what kernels really print, and nothing in logs of good runs?"""
+
+import pathlib
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import klog  # noqa: E402  pylint: disable=wrong-import-position
+
+BAD = """
+WARNING: CPU: 1 PID: 61 at mm/gup.c:1325 __get_user_pages+0x9d/0xcd0
+[    3.14] WARNING: mm/mlock.c:512 at mlock_fixup+0x1c/0x40, CPU#0: test/77
+WARNING: possible circular locking dependency detected
+WARNING: possible recursive locking detected
+WARNING: inconsistent lock state
+WARNING: bad unlock balance detected!
+WARNING: lock held when returning to user space!
+WARNING: suspicious RCU usage
+DEBUG_LOCKS_WARN_ON(depth <= 0)
+BUG: MAX_LOCKDEP_CHAINS too low!
+BUG: KASAN: slab-use-after-free in mlock_rs_lock+0x1f/0x40 [mlock_rs]
+==> BUG: KASAN: null-ptr-deref in range [0x0000000000000000-0x0000000000000007]
+KASAN: null-ptr-deref in range [0x0000000000000000-0x0000000000000007]
+BUG: KCSAN: data-race in mmap_region / vma_link
+BUG: unable to handle page fault for address: ffffc90000a40000
+BUG: kernel NULL pointer dereference, address: 0000000000000010
+BUG: sleeping function called from invalid context at include/linux/sched/mm.h:321
+BUG: scheduling while atomic: mlock_rs_test/91/0x00000002
+BUG: Bad page state in process test  pfn:10a3c
+BUG: Bad rss-counter state mm:00000000c1bd7a11 type:MM_ANONPAGES val:3
+BUG kmalloc-64 (Not tainted): Redzone overwritten
+watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [mlock_rs_test:93]
+BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 31s!
+kernel BUG at mm/rmap.c:1260!
+Oops: 0000 [#1] SMP KASAN NOPTI
+Oops: general protection fault, probably for non-canonical address 0xdffffc0000000002: 0000 [#1]
+Oops: invalid opcode: 0000 [#1] SMP
+Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b
+rcu: INFO: rcu_preempt self-detected stall on CPU
+rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
+rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... } 21 jiffies s: 145
+INFO: task mlock_rs_test:88 blocked for more than 120 seconds.
+UBSAN: array-index-out-of-bounds in mm/mlock.c:88:12
+refcount_t: underflow; use-after-free.
+list_add corruption. prev->next should be next (ffff888), but was dead000000000122.
+kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
+unreferenced object 0xffff88800a1b2c40 (size 64):
+kmemleak: Kernel memory leak detector disabled
+kmemleak: Cannot allocate a kmemleak_object structure, disabling
+rust_kernel: panicked at mlock_rs.rs:12:5:
+ Call Trace:
+""".strip().splitlines()
+
+GOOD = """
+Linux version 7.3.4 (gcc (Debian 14.2.0-19) 14.2.0, GNU ld 2.44) #1 SMP PREEMPT
+Spectre V1 : Mitigation: usercopy/swapgs barriers and __user pointer sanitization
+Spectre V2 : Spectre BHI mitigation: SW BHB clearing on syscall and VM exit
+MDS: Vulnerable: Clear CPU buffers attempted, no microcode
+ACPI BIOS Warning (bug): 32/64X length mismatch in FADT/Gpe0Block: 128/32
+[Firmware Bug]: TSC doesn't count with P0 frequency!
+Lock dependency validator: Copyright (c) 2006 Red Hat, Inc., Ingo Molnar
+... MAX_LOCKDEP_SUBCLASSES:  8
+... MAX_LOCKDEP_CHAINS:      65536
+lockdep is using 32768 entries
+kasan: KernelAddressSanitizer initialized (generic)
+kmemleak: Kernel memory leak detector initialized (mem pool available: 15753)
+kmemleak: Automatic memory scanning thread started
+rcu: Preemptible hierarchical RCU implementation.
+rcu: RCU callback double-/use-after-free debug is enabled.
+rcu: RCU lockdep checking is enabled.
+workqueue: blk_mq_run_work_fn hogged CPU for >10000us 4 times, consider switching to WQ_UNBOUND
+clocksource: timekeeping watchdog on CPU1: Marking clocksource 'tsc' as unstable
+mlock_rs: loading out-of-tree module taints kernel.
+Memory failure: 0x10a3c: recovery action for dirty mlocked LRU page: Recovered
+mlock_rs_test[88]: segfault at 0 ip 0000000000401a2b sp 00007ffd error 6 in mlock_rs_test
+Out of memory: Killed process 91 (hog) total-vm:65536kB, anon-rss:60000kB, file-rss:0kB
+printk: legacy console [ttyS0] enabled
+reboot: Power down
+""".strip().splitlines()
+
+FAULT = """
+FAULT_INJECTION: forcing a failure.
+name failslab, interval 1, probability 100, space 0, times 1
+CPU: 1 UID: 0 PID: 93 Comm: mlock_rs_test Tainted: G           O        7.3.4 #1 PREEMPT(lazy)
+Call Trace:
+ <TASK>
+ dump_stack_lvl+0x5d/0x80
+""".strip().splitlines()
+
+
+class Klog(unittest.TestCase):
+    def test_every_bad_line_is_found(self):
+        for line in BAD:
+            with self.subTest(line=line):
+                self.assertEqual(klog.trouble(["ok", "[    1.000000] " + line]), [1])
+
+    def test_a_clean_log_stays_clean(self):
+        self.assertEqual([GOOD[n] for n in klog.trouble(GOOD)], [])
+
+    def test_the_stack_of_an_injected_fault_is_no_trouble(self):
+        self.assertEqual(klog.trouble(FAULT), [])
+
+    def test_only_the_first_stack_after_an_injected_fault_is_excused(self):
+        self.assertEqual(klog.trouble(FAULT + FAULT[3:]), [len(FAULT)])
+
+    def test_a_bug_after_an_injected_fault_is_found(self):
+        self.assertEqual(klog.trouble(FAULT[:2] + ["BUG: KASAN: x"]), [2])
+
+    def test_excerpt_marks_the_lines_and_cuts_the_rest(self):
+        lines = [f"line {n}" for n in range(300)]
+        text = klog.excerpt(lines, [100, 200], before=1, after=2, most=80)
+        self.assertEqual(text.splitlines(), [
+            "  ...", "  line 99", "> line 100", "  line 101",
+            "  ...", "  line 199", "> line 200", "  line 201"])
+        self.assertIn("lines more", klog.excerpt(lines, [0], after=200))
+
+
+if __name__ == "__main__":
+    unittest.main()
