@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the tests and the demo share: to call LOCK, and to ask the kernel's other witnesses (status,
+ * smaps, pagemap, kpageflags) what became of the memory.
+ *
+ * Nothing here allocates: a look at the address space must not change it.
+ */
+#define _GNU_SOURCE
+#include "mlock_rs_test.h"
+#include "kselftest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGEMAP_PRESENT		0x8000000000000000ULL
+#define PAGEMAP_PFN		0x007fffffffffffffULL
+#define MAX_STATES		4096
+
+size_t page_size;
+
+static __attribute__((constructor(101))) void init_page_size(void)
+{
+	page_size = sysconf(_SC_PAGESIZE);
+}
+
+int mlock_rs_open(void)
+{
+	int fd = open(MLOCK_RS_DEVICE, O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int mlock_rs(int fd, const void *addr, size_t len, struct mlock_rs_lock *res)
+{
+	struct mlock_rs_lock arg = {
+		.addr = (uintptr_t)addr,
+		.len = len,
+		/* The kernel has to overwrite these, so that a zero is an answer. */
+		.locked = -1,
+		.populated = -1,
+		.fail_addr = -1,
+		.nr_vmas = -1,
+		.error = -1,
+	};
+	int ret = ioctl(fd, MLOCK_RS_LOCK, &arg) ? -errno : 0;
+
+	if (res)
+		*res = arg;
+	return ret;
+}
+
+int mlock_2(const void *addr, size_t len)
+{
+	return syscall(SYS_mlock, addr, len) ? -errno : 0;
+}
+
+int mlock_onfault(const void *addr, size_t len)
+{
+	return syscall(SYS_mlock2, addr, len, MLOCK_ONFAULT) ? -errno : 0;
+}
+
+/* A file of /proc, line by line, without the heap. */
+struct lines {
+	int fd;
+	size_t pos, end;
+	char buf[16384];
+};
+
+static bool lines_open(struct lines *l, const char *path)
+{
+	l->fd = open(path, O_RDONLY | O_CLOEXEC);
+	l->pos = 0;
+	l->end = 0;
+	return l->fd >= 0;
+}
+
+static char *lines_next(struct lines *l)
+{
+	for (;;) {
+		char *line = l->buf + l->pos;
+		char *nl = memchr(line, '\n', l->end - l->pos);
+		ssize_t n;
+
+		if (nl) {
+			*nl = '\0';
+			l->pos = nl + 1 - l->buf;
+			return line;
+		}
+		memmove(l->buf, line, l->end - l->pos);
+		l->end -= l->pos;
+		l->pos = 0;
+		n = read(l->fd, l->buf + l->end, sizeof(l->buf) - l->end);
+		if (n <= 0) {
+			close(l->fd);
+			return NULL;
+		}
+		l->end += n;
+	}
+}
+
+/* A witness that does not speak makes every answer worthless: stop. */
+static void must(bool ok, const char *what)
+{
+	if (!ok) {
+		perror(what);
+		abort();
+	}
+}
+
+size_t vmlck(void)
+{
+	static struct lines l;
+	size_t kb = 0;
+	bool found = false;
+	char *line;
+
+	must(lines_open(&l, "/proc/self/status"), "/proc/self/status");
+	while ((line = lines_next(&l)))
+		found |= sscanf(line, "VmLck: %zu kB", &kb) == 1;
+	must(found, "VmLck");
+	return kb * 1024;
+}
+
+/* What one look at smaps is for; NULL where the caller does not care. */
+struct smaps_visitor {
+	void (*vma)(struct smaps_visitor *v, const struct vma_shot *vma);
+	const char *field;
+	unsigned long start, end;
+	size_t field_bytes;
+	struct snapshot *snapshot;
+	char *state;
+};
+
+static void walk_smaps(struct smaps_visitor *v)
+{
+	static struct lines l;
+	struct vma_shot vma = {};
+	char *line;
+
+	must(lines_open(&l, "/proc/self/smaps"), "/proc/self/smaps");
+	while ((line = lines_next(&l))) {
+		size_t len = v->field ? strlen(v->field) : 0;
+		unsigned long start, end;
+
+		/* "Anonymous:" begins with a hexadecimal digit, too. */
+		if (sscanf(line, "%lx-%lx %4s", &start, &end, vma.perms) == 3) {
+			vma.start = start;
+			vma.end = end;
+			continue;
+		}
+		if (len && !strncmp(line, v->field, len)) {
+			if (vma.start >= v->start && vma.end <= v->end)
+				v->field_bytes += strtoul(line + len, NULL, 10) * 1024;
+		} else if (!strncmp(line, "VmFlags:", 8)) {
+			vma.lock = 'u';
+			if (strstr(line, " lo"))
+				vma.lock = strstr(line, " lf") ? 'f' : 'l';
+			if (v->vma)
+				v->vma(v, &vma);
+		}
+	}
+}
+
+/* Readers of pagemap and kpageflags want 8 bytes for each page. */
+static __u64 read_entry(int fd, __u64 index)
+{
+	__u64 entry = 0;
+
+	return pread(fd, &entry, sizeof(entry), index * sizeof(entry)) == sizeof(entry) ? entry : 0;
+}
+
+static int open_or_stop(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	must(fd >= 0, path);
+	return fd;
+}
+
+static char *next_buffer(void)
+{
+	static char buffers[8][MAX_STATES + 1];
+	static unsigned int next;
+
+	return buffers[next++ % 8];
+}
+
+static void fill_states(struct smaps_visitor *v, const struct vma_shot *vma)
+{
+	unsigned long start = vma->start > v->start ? vma->start : v->start;
+	unsigned long end = vma->end < v->end ? vma->end : v->end;
+
+	for (; start < end; start += page_size)
+		v->state[(start - v->start) / page_size] = vma->lock;
+}
+
+const char *states(const void *addr, size_t nr_pages)
+{
+	struct smaps_visitor v = {
+		.vma = fill_states,
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + nr_pages * page_size,
+		.state = next_buffer(),
+	};
+	int pagemap = open_or_stop("/proc/self/pagemap");
+	size_t i;
+
+	must(nr_pages <= MAX_STATES, "too many pages");
+	memset(v.state, '.', nr_pages);
+	v.state[nr_pages] = '\0';
+	walk_smaps(&v);
+	for (i = 0; i < nr_pages; i++)
+		if (read_entry(pagemap, v.start / page_size + i) & PAGEMAP_PRESENT)
+			v.state[i] += 'A' - 'a';
+	close(pagemap);
+	return v.state;
+}
+
+const char *all(char state, size_t nr_pages)
+{
+	char *s = next_buffer();
+
+	must(nr_pages <= MAX_STATES, "too many pages");
+	memset(s, state, nr_pages);
+	s[nr_pages] = '\0';
+	return s;
+}
+
+size_t count(const char *s, char state)
+{
+	size_t n = 0;
+
+	for (; *s; s++)
+		n += *s == state;
+	return n;
+}
+
+size_t count_kpageflag(const void *addr, size_t nr_pages, unsigned int kpf)
+{
+	int pagemap = open_or_stop("/proc/self/pagemap");
+	int kpageflags = open_or_stop("/proc/kpageflags");
+	size_t i, n = 0;
+
+	for (i = 0; i < nr_pages; i++) {
+		__u64 entry = read_entry(pagemap, (uintptr_t)addr / page_size + i);
+
+		if (entry & PAGEMAP_PRESENT)
+			n += read_entry(kpageflags, entry & PAGEMAP_PFN) >> kpf & 1;
+	}
+	close(pagemap);
+	close(kpageflags);
+	return n;
+}
+
+size_t resident_pages(const void *addr, size_t nr_pages)
+{
+	static __u64 entry[4096];
+	off_t pos = (uintptr_t)addr / page_size * sizeof(entry[0]);
+	int pagemap = open_or_stop("/proc/self/pagemap");
+	size_t n = 0;
+
+	while (nr_pages) {
+		size_t i, want = nr_pages < 4096 ? nr_pages : 4096;
+		ssize_t got = pread(pagemap, entry, want * sizeof(entry[0]), pos);
+
+		must(got > 0, "/proc/self/pagemap");
+		for (i = 0; i < got / sizeof(entry[0]); i++)
+			n += !!(entry[i] & PAGEMAP_PRESENT);
+		nr_pages -= got / sizeof(entry[0]);
+		pos += got;
+	}
+	close(pagemap);
+	return n;
+}
+
+size_t smaps_bytes(const void *addr, size_t len, const char *field)
+{
+	struct smaps_visitor v = {
+		.field = field,
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + len,
+	};
+
+	walk_smaps(&v);
+	return v.field_bytes;
+}
+
+void drain_lru(void)
+{
+	/* Compaction starts with lru_add_drain_all(), and so does dropping the page cache. */
+	if (write_number("/proc/sys/vm/compact_memory", 1))
+		write_number("/proc/sys/vm/drop_caches", 1);
+}
+
+static void fill_snapshot(struct smaps_visitor *v, const struct vma_shot *vma)
+{
+	struct snapshot *s = v->snapshot;
+
+	must(s->nr_vmas < ARRAY_SIZE(s->vma), "too many VMAs for a snapshot");
+	s->vma[s->nr_vmas++] = *vma;
+}
+
+void take_snapshot(struct snapshot *s)
+{
+	struct smaps_visitor v = { .vma = fill_snapshot, .snapshot = s };
+
+	s->nr_vmas = 0;
+	walk_smaps(&v);
+	s->vmlck = vmlck();
+}
+
+static const char *describe(const char *what, const struct vma_shot *before,
+			    const struct vma_shot *now)
+{
+	static char text[160];
+
+	snprintf(text, sizeof(text), "%s: %lx-%lx %s %c, was %lx-%lx %s %c", what, now->start,
+		 now->end, now->perms, now->lock, before->start, before->end, before->perms,
+		 before->lock);
+	return text;
+}
+
+const char *snapshot_diff(const struct snapshot *before, const struct snapshot *now)
+{
+	size_t i;
+
+	for (i = 0; i < before->nr_vmas && i < now->nr_vmas; i++) {
+		const struct vma_shot *b = &before->vma[i], *n = &now->vma[i];
+
+		if (b->start != n->start || b->end != n->end || b->lock != n->lock ||
+		    strcmp(b->perms, n->perms))
+			return describe("VMA changed", b, n);
+	}
+	if (before->nr_vmas != now->nr_vmas)
+		return "number of VMAs changed";
+	return before->vmlck == now->vmlck ? "" : "VmLck changed";
+}
+
+const char *lock_diff(const struct snapshot *before, const struct snapshot *now)
+{
+	unsigned long at = 0;
+	size_t b = 0, n = 0;
+
+	/* Walk both lists together, up to the nearest end of a VMA each time. */
+	while (b < before->nr_vmas && n < now->nr_vmas) {
+		const struct vma_shot *vb = &before->vma[b], *vn = &now->vma[n];
+		unsigned long sb = at > vb->start ? at : vb->start;
+		unsigned long sn = at > vn->start ? at : vn->start;
+
+		if (sb != sn || vb->lock != vn->lock)
+			return describe("lock flags changed", vb, vn);
+		at = vb->end < vn->end ? vb->end : vn->end;
+		b += vb->end == at;
+		n += vn->end == at;
+	}
+	if (b != before->nr_vmas || n != now->nr_vmas)
+		return "mappings changed";
+	return before->vmlck == now->vmlck ? "" : "VmLck changed";
+}
+
+size_t locked_bytes(const struct snapshot *s)
+{
+	size_t i, bytes = 0;
+
+	for (i = 0; i < s->nr_vmas; i++)
+		if (s->vma[i].lock != 'u')
+			bytes += s->vma[i].end - s->vma[i].start;
+	return bytes;
+}
+
+char *map_region(size_t nr_pages)
+{
+	char *guard = mmap(NULL, (nr_pages + 2) * page_size, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *region;
+
+	must(guard != MAP_FAILED, "mmap");
+	region = mmap(guard + page_size, nr_pages * page_size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	must(region != MAP_FAILED, "mmap");
+	no_huge_pages(region, nr_pages * page_size);
+	return region;
+}
+
+void unmap_region(char *region, size_t nr_pages)
+{
+	munmap(region - page_size, (nr_pages + 2) * page_size);
+}
+
+void no_huge_pages(void *addr, size_t len)
+{
+	/* Fails where the kernel has no huge pages, and then there is nothing to switch off. */
+	madvise(addr, len, MADV_NOHUGEPAGE);
+}
+
+int write_number(const char *path, long value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (dprintf(fd, "%ld\n", value) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+long read_number(const char *path)
+{
+	char text[32] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return n > 0 ? strtol(text, NULL, 10) : -EIO;
+}
+
+__u64 seed(void)
+{
+	const char *text = getenv("SEED");
+	__u64 seed = 0;
+
+	if (text && *text)
+		return strtoull(text, NULL, 0);
+	must(getrandom(&seed, sizeof(seed), 0) == sizeof(seed), "getrandom");
+	/* Short enough to be typed in again. */
+	return seed % 1000000000;
+}
+
+/* splitmix64: good with any seed, and the state is one number. */
+__u64 random_number(__u64 *state)
+{
+	__u64 z = (*state += 0x9e3779b97f4a7c15ULL);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return z ^ (z >> 31);
+}
+
+__u64 now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+int drop_privileges(__u64 keep)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[2] = {
+		{ .effective = keep, .permitted = keep },
+		{ .effective = keep >> 32, .permitted = keep >> 32 },
+	};
+
+	if (prctl(PR_SET_KEEPCAPS, 1) || setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
+	    setresuid(65534, 65534, 65534) || syscall(SYS_capset, &header, caps))
+		return -errno;
+	/* A change of credentials hands /proc/self over to root: take it back. */
+	return prctl(PR_SET_DUMPABLE, 1) ? -errno : 0;
+}

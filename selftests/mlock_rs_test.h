@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests and the demo share: to call LOCK, and to ask the kernel's other witnesses (status,
+ * smaps, pagemap, kpageflags) what became of the memory.
+ */
+#ifndef MLOCK_RS_TEST_H
+#define MLOCK_RS_TEST_H
+
+#include <linux/mlock_rs.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Of the running kernel, known before main(). */
+extern size_t page_size;
+
+/* Opens the device. Returns a file descriptor or -errno. */
+int mlock_rs_open(void);
+
+/* LOCK. Returns 0 or -errno; @res (may be NULL) gets what the kernel wrote back. */
+int mlock_rs(int fd, const void *addr, size_t len, struct mlock_rs_lock *res);
+
+/* mlock(2) and mlock2(2), with -errno. */
+int mlock_2(const void *addr, size_t len);
+int mlock_onfault(const void *addr, size_t len);
+
+/* VmLck of this process in bytes. */
+size_t vmlck(void);
+
+/*
+ * One letter per page, so that an assertion can show a whole range:
+ *
+ *	.  no VMA
+ *	u  U	not locked
+ *	l  L	locked
+ *	f  F	locked on fault
+ *
+ * A capital letter is a page that is in the page table. The answer is good for 8 more calls.
+ */
+const char *states(const void *addr, size_t nr_pages);
+
+/* @nr_pages times @state, to compare with. Shares its buffers with states(). */
+const char *all(char state, size_t nr_pages);
+
+/* How often @state occurs in @s. */
+size_t count(const char *s, char state);
+
+/* Number of pages of the range whose /proc/kpageflags have the bit @kpf (0 needs CAP_SYS_ADMIN). */
+size_t count_kpageflag(const void *addr, size_t nr_pages, unsigned int kpf);
+
+#define KPF_UNEVICTABLE_BIT	18
+/* Not uapi, but the kernel has shown it in kpageflags since 2.6.31. */
+#define KPF_MLOCKED_BIT		33
+
+/* Number of pages of the range that are in the page table. Needs no capability. */
+size_t resident_pages(const void *addr, size_t nr_pages);
+
+/* Sum of one field of smaps, "Locked:" or "Rss:", over the VMAs inside the range. In bytes. */
+size_t smaps_bytes(const void *addr, size_t len, const char *field);
+
+/* Has every CPU put the pages that it still batches on their LRU list. */
+void drain_lru(void);
+
+/* The address space as smaps has it. */
+struct snapshot {
+	size_t vmlck;
+	size_t nr_vmas;
+	struct vma_shot {
+		unsigned long start;
+		unsigned long end;
+		char perms[5];
+		/* 'u', 'l' or 'f', as for states() */
+		char lock;
+	} vma[2048];
+};
+
+void take_snapshot(struct snapshot *s);
+
+/* The first difference in words, or "" if the address spaces are equal. */
+const char *snapshot_diff(const struct snapshot *before, const struct snapshot *now);
+
+/* The same, but a VMA that was split or merged without a change of its lock flags is equal. */
+const char *lock_diff(const struct snapshot *before, const struct snapshot *now);
+
+/* Bytes in VMAs with VM_LOCKED: what VmLck has to be. */
+size_t locked_bytes(const struct snapshot *s);
+
+/* An anonymous, writable VMA of its own: PROT_NONE on both sides keeps it from merging. */
+char *map_region(size_t nr_pages);
+void unmap_region(char *region, size_t nr_pages);
+
+/* Memory that is never resident by accident: no huge pages. */
+void no_huge_pages(void *addr, size_t len);
+
+/* A number in a file of /proc/sys or /sys. Returns 0 or -errno. */
+int write_number(const char *path, long value);
+long read_number(const char *path);
+
+/* $SEED if it is set, or a new one; and the numbers that follow from it. */
+__u64 seed(void);
+__u64 random_number(__u64 *state);
+
+__u64 now_ns(void);
+
+/* Takes all capabilities from the caller but those in @keep (a bit mask); uid and gid 65534. */
+int drop_privileges(__u64 keep);
+
+#endif /* MLOCK_RS_TEST_H */

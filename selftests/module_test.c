@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Loading and unloading. $MODULE is the path of mlock_rs.ko; it is loaded when this program ends,
+ * whatever happened, so that the other tests find the device.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include "mlock_rs_test.h"
+
+#define KMEMLEAK	"/sys/kernel/debug/kmemleak"
+
+static int load(void)
+{
+	int fd = open(getenv("MODULE"), O_RDONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int unload(void)
+{
+	return syscall(SYS_delete_module, "mlock_rs", O_NONBLOCK) ? -errno : 0;
+}
+
+static bool is_loaded(void)
+{
+	return !access("/sys/module/mlock_rs", F_OK);
+}
+
+/* A field of /proc/meminfo in bytes. */
+static long meminfo_bytes(const char *field)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	char line[128];
+	long kb = -1;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, field, strlen(field)))
+			kb = strtol(line + strlen(field), NULL, 10);
+	if (f)
+		fclose(f);
+	return kb * 1024;
+}
+
+FIXTURE(module)
+{
+	int dev;
+};
+
+FIXTURE_SETUP(module)
+{
+	self->dev = -1;
+	if (!getenv("MODULE"))
+		SKIP(return, "MODULE is not set");
+	if (is_loaded())
+		ASSERT_EQ(0, unload());
+}
+
+FIXTURE_TEARDOWN_PARENT(module)
+{
+	if (getenv("MODULE") && !is_loaded())
+		load();
+}
+
+TEST_F_TIMEOUT(module, comes_and_goes_100_times, 300)
+{
+	long slab = 0, vmalloc = 0;
+	int i;
+
+	for (i = 0; i < 100; i++) {
+		/* The first rounds fill caches that stay. */
+		if (i == 20) {
+			slab = meminfo_bytes("SUnreclaim:");
+			vmalloc = meminfo_bytes("VmallocUsed:");
+		}
+		ASSERT_EQ(0, load());
+		ASSERT_TRUE(is_loaded());
+		/* In use in between: what a call takes has to be given back too. */
+		self->dev = mlock_rs_open();
+		ASSERT_LE(0, self->dev);
+		EXPECT_EQ(0, mlock_rs(self->dev, self, sizeof(*self), NULL));
+		close(self->dev);
+		ASSERT_EQ(0, unload());
+		ASSERT_FALSE(is_loaded());
+		ASSERT_NE(0, access(MLOCK_RS_DEVICE, F_OK));
+	}
+
+	/* KASAN keeps freed memory in quarantine. kmemleak is a better witness there anyway. */
+	if (access(KMEMLEAK, F_OK)) {
+		/* 80 rounds: less than 7 kB each, while the module itself is larger than that. */
+		EXPECT_GT(slab + 512 * 1024, meminfo_bytes("SUnreclaim:"));
+		EXPECT_GT(vmalloc + 512 * 1024, meminfo_bytes("VmallocUsed:"));
+	}
+}
+
+TEST_F(module, second_load_is_refused)
+{
+	ASSERT_EQ(0, load());
+	EXPECT_EQ(-EEXIST, load());
+	EXPECT_EQ(0, unload());
+}
+
+TEST_F(module, open_descriptor_keeps_it_loaded)
+{
+	char *addr = map_region(1);
+
+	ASSERT_EQ(0, load());
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	EXPECT_EQ(-EWOULDBLOCK, unload());
+	EXPECT_TRUE(is_loaded());
+	EXPECT_EQ(0, mlock_rs(self->dev, addr, page_size, NULL));
+
+	/* A copy of the descriptor counts as well, until the last one is closed. */
+	ASSERT_LE(0, dup2(self->dev, 100));
+	close(self->dev);
+	EXPECT_EQ(-EWOULDBLOCK, unload());
+	close(100);
+	EXPECT_EQ(0, unload());
+}
+
+TEST_F(module, locked_memory_stays_locked_without_it)
+{
+	char *addr = map_region(4);
+
+	ASSERT_EQ(0, load());
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	ASSERT_EQ(0, mlock_rs(self->dev, addr, 4 * page_size, NULL));
+	close(self->dev);
+	ASSERT_EQ(0, unload());
+
+	/* The lock is the kernel's own flag. munlock(2) does not need the module. */
+	EXPECT_STREQ("LLLL", states(addr, 4));
+	EXPECT_EQ(0, munlock(addr, 4 * page_size));
+	EXPECT_STREQ("UUUU", states(addr, 4));
+}
+
+TEST_HARNESS_MAIN

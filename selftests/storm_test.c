@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Storms: other threads change the range while LOCK is at work on it, at random, for a while. The
+ * kernel's own order of events and what becomes of the pages have to agree that a call that
+ * succeeded kept its promise.
+ *
+ * $STORM_SECONDS is how long a storm lasts, $SEED repeats its random numbers.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "mlock_rs_test.h"
+#include "race.h"
+#include "trace.h"
+
+/* Far more than any storm takes: only a hang gets here. */
+#define HANG_SECONDS	600
+
+static __u64 storm_ns(void)
+{
+	const char *seconds = getenv("STORM_SECONDS");
+
+	return (seconds ? strtoull(seconds, NULL, 10) : 5) * 1000000000ULL;
+}
+
+FIXTURE(storm)
+{
+	/* -1: mlock(2) */
+	int dev;
+	__u64 random;
+	struct trace trace;
+};
+
+FIXTURE_VARIANT(storm)
+{
+	bool is_mlock;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(storm, mlock_rs) { .is_mlock = false };
+/*
+ * The same storms over mlock(2), which is known to fall into the gap. How often depends on the
+ * machine, so it is only told; but each time that the cheap oracle of race.h sees it, the trace has
+ * to confirm it.
+ */
+FIXTURE_VARIANT_ADD(storm, mlock) { .is_mlock = true };
+/* clang-format on */
+
+FIXTURE_SETUP(storm)
+{
+	self->dev = variant->is_mlock ? -1 : mlock_rs_open();
+	if (!variant->is_mlock)
+		ASSERT_LE(0, self->dev);
+	self->random = seed();
+	TH_LOG("SEED=%llu", self->random);
+}
+
+FIXTURE_TEARDOWN(storm)
+{
+	trace_close(&self->trace);
+	if (self->dev >= 0)
+		close(self->dev);
+}
+
+/* 8 MiB in 64 VMAs, and one page of it is replaced during each call. */
+TEST_F_TIMEOUT(storm, replace, HANG_SECONDS)
+{
+	struct racer *racer = racer_start();
+	struct race race = { .dev = self->dev, .nr_pages = 2048, .victim = NO_VICTIM };
+	unsigned int calls = 0, inside = 0, wrong = 0;
+	__u64 end = now_ns() + storm_ns(), marking = 0, typical_ns = 0;
+	pid_t tids[2];
+
+	ASSERT_NE(NULL, racer);
+	tids[0] = gettid();
+	tids[1] = racer_tid(racer);
+	ASSERT_EQ(0, trace_open(&self->trace, tids, 2));
+
+	while (now_ns() < end || calls < 2) {
+		bool inside_this, wrong_this;
+
+		race.addr = map_stripes(race.nr_pages, 64);
+		ASSERT_NE(NULL, race.addr);
+		/* The first call shows how long they take. */
+		if (calls++) {
+			race.victim = random_number(&self->random) % (race.nr_pages - 1);
+			race.delay_ns = random_moment(&self->random, marking, typical_ns);
+		} else {
+			marking = marking_ns(race.addr, race.nr_pages);
+		}
+
+		trace_start(&self->trace);
+		race_run(racer, &race);
+		ASSERT_EQ(0, trace_stop(&self->trace));
+		typical_ns = typical_ns ? (7 * typical_ns + race.ns) / 8 : race.ns;
+
+		/* Nobody takes a page away, so there is no reason to fail. */
+		ASSERT_EQ(0, race.ret);
+		inside_this = other_writer_inside(&self->trace, tids[0]);
+		wrong_this = race_wrong_success(racer, &race);
+		inside += inside_this;
+		wrong += wrong_this;
+
+		if (!variant->is_mlock) {
+			EXPECT_FALSE(inside_this) {
+				TH_LOG("call %u: the mapping changed within the call: %s", calls,
+				       lock_sequence(&self->trace, tids[0]));
+			}
+			EXPECT_FALSE(wrong_this) {
+				TH_LOG("call %u: page %zu replaced after %llu ns is not locked",
+				       calls, race.victim, race.delay_ns);
+			}
+		}
+		/* The cheap oracle accuses nobody without reason. */
+		if (wrong_this)
+			EXPECT_TRUE(inside_this);
+		munmap(race.addr, race.nr_pages * page_size);
+	}
+	racer_stop(racer);
+	TH_LOG("%u calls, %u changed within the call, %u of them successful with a page unlocked",
+	       calls, inside, wrong);
+}
+
+#define CHAOS_PAGES	64UL
+#define CHAOS_THREADS	2
+
+struct chaos {
+	char *addr;
+	atomic_bool blow, quit;
+	atomic_uint blowing;
+	/* Pages that were unmapped in this round. */
+	atomic_bool touched[CHAOS_PAGES];
+	struct chaos_thread {
+		struct chaos *chaos;
+		pthread_t thread;
+		__u64 random;
+	} thread[CHAOS_THREADS];
+};
+
+static void *unmap_and_map(void *arg)
+{
+	struct chaos_thread *t = arg;
+	struct chaos *c = t->chaos;
+
+	while (!atomic_load(&c->quit)) {
+		atomic_fetch_add(&c->blowing, 1);
+		while (atomic_load(&c->blow)) {
+			size_t page = random_number(&t->random) % CHAOS_PAGES;
+			char *addr = c->addr + page * page_size;
+			__u64 until;
+
+			atomic_store(&c->touched[page], true);
+			munmap(addr, page_size);
+			/* The hole lasts a moment, and another moment passes without one. */
+			until = now_ns() + random_number(&t->random) % 200000;
+			while (now_ns() < until)
+				;
+			if (mmap(addr, page_size, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+				abort();
+			until = now_ns() + random_number(&t->random) % 400000;
+			while (now_ns() < until)
+				;
+		}
+		atomic_fetch_sub(&c->blowing, 1);
+		sched_yield();
+	}
+	return NULL;
+}
+
+/* All pages mapped, none locked, none resident. */
+static void start_round(struct __test_metadata *_metadata, struct chaos *c)
+{
+	size_t i;
+
+	ASSERT_EQ(c->addr, mmap(c->addr, CHAOS_PAGES * page_size, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	no_huge_pages(c->addr, CHAOS_PAGES * page_size);
+	for (i = 0; i < CHAOS_PAGES; i++)
+		atomic_store(&c->touched[i], false);
+	atomic_store(&c->blow, true);
+}
+
+static void end_round(struct chaos *c)
+{
+	atomic_store(&c->blow, false);
+	/* Threads in their outer loop come and go; none of them is within a change any more. */
+	while (atomic_load(&c->blowing))
+		sched_yield();
+}
+
+/*
+ * Pages that were left alone have to be what the call said. Those that were not may be locked (the
+ * new page was there first), fresh, or missing; but never populated and not locked ('U'), which
+ * would be a call that went on with a range that it no longer had.
+ */
+static unsigned int check_pages(struct __test_metadata *_metadata, const struct chaos *c, int ret,
+				bool is_mlock)
+{
+	const char *pages = states(c->addr, CHAOS_PAGES);
+	unsigned int lost = 0;
+	size_t i;
+
+	for (i = 0; i < CHAOS_PAGES; i++) {
+		const char *allowed;
+
+		if (!ret && !atomic_load(&c->touched[i]))
+			allowed = "L";
+		else if (is_mlock)
+			/* Locks the part before a hole, and goes on with a range that it lost. */
+			allowed = "LluU.";
+		else
+			allowed = ret ? "u." : "Lu.";
+
+		EXPECT_NE(NULL, strchr(allowed, pages[i])) {
+			TH_LOG("page %zu is '%c', not one of '%s'", i, pages[i], allowed);
+		}
+		lost += !ret && pages[i] == 'U';
+	}
+	return lost;
+}
+
+TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
+{
+	unsigned int calls = 0, locked = 0, refused = 0, lost = 0, i;
+	const size_t before = vmlck();
+	__u64 end = now_ns() + storm_ns();
+	static struct chaos c;
+	struct snapshot now;
+
+	c.addr = map_region(CHAOS_PAGES);
+	for (i = 0; i < CHAOS_THREADS; i++) {
+		c.thread[i].chaos = &c;
+		c.thread[i].random = random_number(&self->random);
+		ASSERT_EQ(0, pthread_create(&c.thread[i].thread, NULL, unmap_and_map,
+					    &c.thread[i]));
+	}
+
+	/* With only one kind of answer it would have tested nothing: go on until there are both. */
+	while (now_ns() < end || !locked || !refused) {
+		struct mlock_rs_lock res = {};
+		__u64 until;
+		int ret;
+
+		start_round(_metadata, &c);
+		until = now_ns() + random_number(&self->random) % 300000;
+		while (now_ns() < until)
+			;
+		if (variant->is_mlock)
+			ret = mlock_2(c.addr, CHAOS_PAGES * page_size);
+		else
+			ret = mlock_rs(self->dev, c.addr, CHAOS_PAGES * page_size, &res);
+		end_round(&c);
+
+		calls++;
+		locked += !ret;
+		refused += ret == -ENOMEM;
+		ASSERT_TRUE(!ret || ret == -ENOMEM);
+		if (!variant->is_mlock) {
+			/* All or nothing, in the result as in the pages. */
+			EXPECT_EQ(ret ? 0 : CHAOS_PAGES * page_size, res.locked);
+			EXPECT_EQ(ret ? 0 : CHAOS_PAGES * page_size, res.populated);
+		}
+		lost += check_pages(_metadata, &c, ret, variant->is_mlock) > 0;
+		/* Whatever happened, the accounting follows the VMAs. */
+		take_snapshot(&now);
+		EXPECT_EQ(locked_bytes(&now), now.vmlck);
+		if (_metadata->exit_code)
+			break;
+	}
+	atomic_store(&c.quit, true);
+	for (i = 0; i < CHAOS_THREADS; i++)
+		pthread_join(c.thread[i].thread, NULL);
+	unmap_region(c.addr, CHAOS_PAGES);
+	EXPECT_EQ(before, vmlck());
+	TH_LOG("%u calls: %u locked, %u refused; %u successful with a page unlocked", calls, locked,
+	       refused, lost);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The mmap_lock trace events of some threads, in the order in which the kernel took and gave up the
+ * locks: what really happened, as opposed to what a program can see from outside.
+ *
+ * The kernel writes "acquired" after it has got the lock and "released" before it gives it up, so
+ * that the order of the events of two threads is the order of their holds.
+ */
+#define _GNU_SOURCE
+#include "trace.h"
+#include "kselftest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define INSTANCES	"/sys/kernel/tracing/instances"
+
+static int write_file(const struct trace *t, const char *name, const char *text, int flags)
+{
+	char path[192];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "%s/%s", t->dir, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC | flags);
+	if (fd < 0)
+		return -errno;
+	if (*text && write(fd, text, strlen(text)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids)
+{
+	char filter[256] = "", path[192];
+	size_t i, len = 0;
+	int ret;
+
+	t->marker = -1;
+	snprintf(t->dir, sizeof(t->dir), INSTANCES "/mlock_rs_%d", getpid());
+	if (mkdir(t->dir, 0700) && errno != EEXIST)
+		return -errno;
+	for (i = 0; i < nr_tids; i++)
+		len += snprintf(filter + len, sizeof(filter) - len, "%scommon_pid == %d",
+				i ? " || " : "", tids[i]);
+
+	/* The counter is one clock for all CPUs: no two events have the same time. */
+	ret = write_file(t, "trace_clock", "counter", 0);
+	if (!ret)
+		ret = write_file(t, "buffer_size_kb", "512", 0);
+	if (!ret)
+		ret = write_file(t, "events/mmap_lock/filter", filter, 0);
+	if (!ret)
+		ret = write_file(t, "tracing_on", "0", 0);
+	if (!ret)
+		ret = write_file(t, "events/mmap_lock/enable", "1", 0);
+	if (ret)
+		return ret;
+
+	snprintf(path, sizeof(path), "%s/trace_marker", t->dir);
+	t->marker = open(path, O_WRONLY | O_CLOEXEC);
+	return t->marker < 0 ? -errno : 0;
+}
+
+void trace_close(struct trace *t)
+{
+	if (!t->dir[0])
+		return;
+	if (t->marker >= 0)
+		close(t->marker);
+	write_file(t, "events/mmap_lock/enable", "0", 0);
+	rmdir(t->dir);
+	t->dir[0] = '\0';
+}
+
+static void mark(const struct trace *t, const char *text)
+{
+	/* Its absence in the trace is noticed: no need to look at the result. */
+	if (write(t->marker, text, strlen(text)) < 0)
+		perror("trace_marker");
+}
+
+void trace_start(struct trace *t)
+{
+	write_file(t, "trace", "", O_TRUNC);
+	write_file(t, "tracing_on", "1", 0);
+	mark(t, "begin");
+}
+
+/* comm-PID [cpu] flags time: mmap_lock_NAME: mm=... write=true success=true */
+static bool parse_event(const char *line, struct lock_event *event)
+{
+	const char *name = strstr(line, ": mmap_lock_");
+	const char *cpu = strstr(line, " [");
+	const char *pid = cpu;
+
+	if (!name || !cpu)
+		return false;
+	/* A comm may contain anything: the PID is what stands before the CPU. */
+	while (pid > line && pid[-1] == ' ')
+		pid--;
+	while (pid > line && pid[-1] != '-')
+		pid--;
+	event->tid = strtol(pid, NULL, 10);
+	name += strlen(": mmap_lock_");
+	event->write = strstr(name, " write=true");
+	if (!strncmp(name, "start_locking", 13))
+		event->what = LOCK_START;
+	else if (!strncmp(name, "acquire_returned", 16))
+		event->what = strstr(name, " success=true") ? LOCK_ACQUIRED : LOCK_FAILED;
+	else if (!strncmp(name, "released", 8))
+		event->what = LOCK_RELEASED;
+	else
+		return false;
+	return true;
+}
+
+int trace_stop(struct trace *t)
+{
+	bool inside = false, complete = false;
+	char path[192], line[512];
+	FILE *f;
+
+	mark(t, "end");
+	write_file(t, "tracing_on", "0", 0);
+
+	t->nr = 0;
+	snprintf(path, sizeof(path), "%s/trace", t->dir);
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long in_buffer, written;
+
+		if (sscanf(line, "# entries-in-buffer/entries-written: %lu/%lu", &in_buffer,
+			   &written) == 2) {
+			if (in_buffer != written)
+				break;
+		} else if (strstr(line, "LOST")) {
+			break;
+		} else if (strstr(line, "tracing_mark_write: begin")) {
+			inside = true;
+		} else if (strstr(line, "tracing_mark_write: end")) {
+			complete = inside;
+			inside = false;
+		} else if (inside && t->nr < ARRAY_SIZE(t->event)) {
+			t->nr += parse_event(line, &t->event[t->nr]);
+		}
+	}
+	fclose(f);
+	return complete && t->nr < ARRAY_SIZE(t->event) ? 0 : -EOVERFLOW;
+}
+
+static const char *sequence(const struct trace *t, pid_t tid, bool from_first_write)
+{
+	static const char *const names[] = {
+		[LOCK_START] = "start",
+		[LOCK_ACQUIRED] = "acquired",
+		[LOCK_FAILED] = "failed",
+		[LOCK_RELEASED] = "released",
+	};
+	static char text[2048];
+	size_t i, len = 0;
+
+	text[0] = '\0';
+	for (i = 0; i < t->nr && len < sizeof(text); i++) {
+		const struct lock_event *e = &t->event[i];
+
+		if (e->tid != tid || (from_first_write && !e->write))
+			continue;
+		from_first_write = false;
+		len += snprintf(text + len, sizeof(text) - len, "%s%s-%s", len ? " " : "",
+				names[e->what], e->write ? "write" : "read");
+	}
+	return text;
+}
+
+const char *lock_sequence(const struct trace *t, pid_t tid)
+{
+	return sequence(t, tid, true);
+}
+
+const char *full_sequence(const struct trace *t, pid_t tid)
+{
+	return sequence(t, tid, false);
+}
+
+bool other_writer_inside(const struct trace *t, pid_t tid)
+{
+	size_t first = t->nr, last = 0, i;
+
+	for (i = 0; i < t->nr; i++) {
+		const struct lock_event *e = &t->event[i];
+
+		if (e->tid != tid)
+			continue;
+		if (first == t->nr && e->what == LOCK_ACQUIRED && e->write)
+			first = i;
+		if (e->what == LOCK_RELEASED)
+			last = i;
+	}
+	for (i = first; i < last; i++) {
+		const struct lock_event *e = &t->event[i];
+
+		if (e->tid != tid && e->what == LOCK_ACQUIRED && e->write)
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The mmap_lock trace events of some threads, in the order in which the kernel took and gave up the
+ * locks: what really happened, as opposed to what a program can see from outside.
+ */
+#ifndef MLOCK_RS_TRACE_H
+#define MLOCK_RS_TRACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct trace {
+	char dir[96];
+	int marker;
+	size_t nr;
+	struct lock_event {
+		pid_t tid;
+		enum {
+			LOCK_START,
+			LOCK_ACQUIRED,
+			LOCK_FAILED,
+			LOCK_RELEASED,
+		} what;
+		bool write;
+	} event[8192];
+};
+
+/* A trace instance of its own for the threads @tids. Returns 0 or -errno. */
+int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids);
+void trace_close(struct trace *t);
+
+/*
+ * What lies between these two calls is in @t->event afterwards. trace_stop() returns 0, or
+ * -EOVERFLOW if an event was lost.
+ */
+void trace_start(struct trace *t);
+int trace_stop(struct trace *t);
+
+/*
+ * The events of one thread in words, from the first one that has to do with a write lock on, say
+ * "start-write acquired-write released-write". Good until the next call.
+ */
+const char *lock_sequence(const struct trace *t, pid_t tid);
+
+/* All events of the thread, including reads before the first write. */
+const char *full_sequence(const struct trace *t, pid_t tid);
+
+/*
+ * Whether another thread had the lock for writing after @tid acquired it for writing for the first
+ * time and before @tid released it for the last time.
+ */
+bool other_writer_inside(const struct trace *t, pid_t tid);
+
+#endif /* MLOCK_RS_TRACE_H */
