@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Two ways in: `make` builds the module against a kernel tree (KDIR) with the tools at hand; the
+# other targets bring their own toolchain, dev kernel and VM (tools/toolchain, kernel, vm).
+
+# Absolute, so that it means the same in the kernel's build.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+KERNEL ?= 7.3
+KERNEL_SRC ?=
+export KERNEL KERNEL_SRC
+
+.DEFAULT_GOAL := module
+MAKEFLAGS += --no-print-directory
+run := tools/toolchain run
+# A module is built with the compiler of its kernel.
+llvm = $(if $(shell grep -sx CONFIG_CC_IS_CLANG=y $(KDIR)/include/config/auto.conf),LLVM=1)
+
+##@ The module, against your kernel
+
+.PHONY: module
+module: kdir-usable	## Build mlock_rs.ko against KDIR (default: the running kernel)
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules
+
+.PHONY: modules_install
+modules_install: kdir-usable	## Install mlock_rs.ko and the udev rule (INSTALL_MOD_PATH=, DESTDIR=)
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules_install
+	install -D -m 644 udev/60-mlock_rs.rules $(DESTDIR)/usr/lib/udev/rules.d/60-mlock_rs.rules
+
+.PHONY: kdir-usable
+kdir-usable:
+	@tools/kdir-usable $(KDIR) $(KERNEL)
+
+##@ Everything in a VM: nothing has to be installed beforehand
+
+.PHONY: demo
+demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
+	@$(run) tools/demo $(if $(JSON),--json)
+
+.PHONY: check
+check:	## Run the kselftests on the base and the debug kernel (TESTS='lock_test hole_test')
+	@$(run) tools/check $(TESTS)
+
+.PHONY: shell
+shell:	## A prompt in the VM with the module loaded (FLAVOUR=debug for the debug kernel)
+	@$(run) tools/shell $(or $(FLAVOUR),base)
+
+.PHONY: toolchain
+toolchain:	## Make the toolchain now
+	@tools/toolchain setup
+
+.PHONY: kernel
+kernel:	## Build the dev kernel now (FLAVOUR=debug for the debug kernel)
+	@$(run) tools/kernel build $(or $(FLAVOUR),base)
+
+##@ Working on it
+
+.PHONY: lint
+lint:	## rustfmt, clippy, checkpatch --strict, shellcheck: no warnings
+	@$(run) tools/lint
+
+.PHONY: rustfmt
+rustfmt:	## Format the Rust code with the kernel's settings
+	@$(run) tools/lint --fix
+
+.PHONY: rust-analyzer
+rust-analyzer:	## Write rust-project.json for rust-analyzer
+	@$(run) tools/rust-analyzer
+
+.PHONY: clean
+clean:	## Remove what was built in this directory
+	rm -rf build
+	find . -maxdepth 3 \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' \
+		-o -name '.*.cmd' -o -name '.*.d' -o -name uapi_generated.rs -o -name Module.symvers \
+		-o -name modules.order -o -name rust-project.json \) -type f -delete
+
+.PHONY: distclean
+distclean: clean	## Remove the cache too: toolchain, kernel source, kernels
+	tools/toolchain clean
+
+.PHONY: help
+help:	## This list
+	@awk 'BEGIN { FS = ":.*\t## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z_-]+:.*\t## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo 'Variables'
+	@echo '  KDIR=DIR              kernel tree to build the module against, patched and built'
+	@echo '  KERNEL=7.3            kernel version of the VM, from Debian'"'"'s linux-source-7.3'
+	@echo '  KERNEL_SRC=DIR        kernel tree of the VM instead (a copy is patched, not the tree)'
+	@echo '  MLOCK_RS_CACHE=DIR    where toolchain and kernels go (default ~/.cache/mlock_rs)'
+	@echo '  MLOCK_RS_ACCEL=tcg    do not try KVM'
+	@echo '  SEED=N                seed of the storms and of the demo, as a run printed it'
+	@echo '  STORM_SECONDS=N       how long each storm lasts'
