@@ -403,9 +403,9 @@ int main(int argc, char **argv)
 		die("no second thread");
 
 	if (!d.json)
-		printf("During each call a second thread replaces one page of the range at a random\n"
-		       "moment: three times out of four while the kernel marks the range, else at any\n"
-		       "time of the call (--seed %llu).\n\n",
+		printf("During each call a second thread replaces one page of the range at a\n"
+		       "random moment: three times out of four while the kernel marks the range,\n"
+		       "else at any time of the call (--seed %llu).\n\n",
 		       d.seed);
 	fflush(stdout);
 	for (i = 0; i < d.nr_memory; i++)

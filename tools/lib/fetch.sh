@@ -61,23 +61,25 @@ watch() {
 # debootstrap_to DIR LOG TAR_OPTIONS -- MMDEBSTRAP_OPTIONS  Unpack what mmdebstrap makes in DIR, as
 # files of the calling user: an unprivileged user can enter and remove that like anything else.
 debootstrap_to() {
-	local dir=$1 log=$2 tar=() status=0
+	local dir=$1 log=$2 tar=() pid status=0
 	shift 2
 	while [ "$1" != -- ]; do tar+=("$1"); shift; done
 	shift
-	local mode=root tmp=$cache/tmp/mmdebstrap
+	# In a mount namespace of its own, what it mounts goes when it goes, even if killed.
+	local mode=root tmp=$cache/tmp/mmdebstrap own=(unshare --mount)
 	if [ "$(id -u)" != 0 ]; then
 		# The temporary tree belongs to the user's subordinate ids, who cannot enter $HOME.
-		mode=unshare tmp=/var/tmp
+		mode=unshare tmp=/var/tmp own=()
 		need_commands newuidmap:uidmap
 	fi
 	mkdir -p "$dir" "$cache/tmp/mmdebstrap"
 	(
 		set -o pipefail
-		TMPDIR=$tmp mmdebstrap --verbose --mode=$mode --format=tar "$@" 2>"$log" |
+		TMPDIR=$tmp "${own[@]}" mmdebstrap --verbose --mode=$mode --format=tar "$@" 2>"$log" |
 			tar -x -C "$dir" "${tar[@]}" 2>>"$log"
 	) &
-	watch $! "$log"
-	wait $! || status=$?
+	pid=$!
+	watch $pid "$log"
+	wait $pid || status=$?
 	return $status
 }

@@ -40,22 +40,28 @@ class Source:
         """What the tree depends on besides its origin."""
         return hashlib.sha256(b"\0".join(text for _, text in self.patches)).hexdigest()
 
+    def is_current(self):
+        """Whether this series is what was last put into the tree."""
+        applied = self.home / "series"
+        return (self.tree.exists() and applied.exists()
+                and applied.read_text() == self.series())
+
     def update(self):
         """Make the tree, or bring it up to date.  Does nothing, quickly, when nothing changed."""
         if self.origin:
             self.copy()
         elif not self.tree.exists():
             self.unpack()
-        applied = self.home / "series"
-        if not applied.exists() or applied.read_text() != self.series() or self.origin:
+        if not self.is_current() or self.origin:
             self.patch()
-            applied.write_text(self.series())
+            (self.home / "series").write_text(self.series())
 
     def unpack(self):
         tarball = cache() / f"linux-source-{VERSION}.tar.xz"
         new = self.home / "src.new"
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(self.original, ignore_errors=True)
+        (self.home / "series").unlink(missing_ok=True)
         new.mkdir(parents=True)
         progress = Progress()
         note(f"unpacking {tarball.name} (1.7 GB)")
