@@ -70,12 +70,13 @@ enter_root() {
 		   /etc/ssl/certs/ca-certificates.crt; do
 		[ ! -e "$dir" ] || bind+=(--ro-bind "$dir" "$dir")
 	done
-	# Ctrl-C is for the command alone; whoever kills this process ends everything in there.
+	# Ctrl-C is for the command alone. Who kills this process ends everything in there; that is
+	# why it waits and does not become bwrap, which would die with the shell that started it.
 	trap '' INT QUIT
-	exec bwrap --bind "$root" / --dev-bind /dev /dev --proc /proc --ro-bind /sys /sys \
+	bwrap --bind "$root" / --dev-bind /dev /dev --proc /proc --ro-bind /sys /sys \
 		--tmpfs /run "${bind[@]}" --remount-ro / --unshare-pid --die-with-parent \
 		--chdir "$PWD" --setenv HOME "$cache/home" --setenv LC_ALL C.UTF-8 \
 		--setenv PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		--setenv MLOCK_RS_INSIDE "$(basename "$root")" \
-		env --default-signal=INT,QUIT "$@"
+		env --default-signal=INT,QUIT "$@" || exit $?
 }
