@@ -59,7 +59,7 @@ impl MiscDevice for Device {
             addr: UserPtr::from_addr(arg),
             size: _IOC_SIZE(cmd),
         };
-        match without_size(cmd) {
+        let result = match without_size(cmd) {
             LOCK => device.change(arg, Request::lock),
             UNLOCK => device.change(arg, Request::unlock),
             LOCKV => device.change(arg, Request::lockv),
@@ -67,7 +67,10 @@ impl MiscDevice for Device {
             QUERY => device.query(arg),
             ABI => abi(arg),
             _ => Err(ENOTTY),
-        }
+        };
+        result
+            .map(|()| 0)
+            .inspect_err(|&error| device.stats.failed(error))
     }
 
     fn show_fdinfo(device: &Self, m: &SeqFile, _file: &File) {
@@ -107,36 +110,35 @@ impl Argument {
 
 impl Device {
     /// LOCK, UNLOCK, LOCKV, UNLOCKV.
-    fn change<T>(&self, arg: Argument, parse: fn(&T) -> Result<Request>) -> Result<isize>
+    fn change<T>(&self, arg: Argument, parse: fn(&T) -> Result<Request>) -> Result
     where
         T: Versioned + ChangeResult,
     {
-        let mut value: T = arg.read().inspect_err(|&error| self.stats.refused(error))?;
+        let mut value: T = arg.read()?;
         let outcome = match parse(&value) {
-            Ok(request) => lock::run(&request),
+            Ok(request) => {
+                let outcome = lock::run(&request);
+                self.stats.changed(&outcome, T::UNLOCKS);
+                outcome
+            }
             Err(error) => error.into(),
         };
-        self.stats.changed(&outcome, T::UNLOCKS);
 
         value.set_result(&outcome);
         let written = arg.write_result(&value);
         // What went wrong with the range is worth more to the caller than what went wrong with
         // the answer.
-        outcome.result().and(written).map(|()| 0)
+        outcome.result().and(written)
     }
 
     /// QUERY.
-    fn query(&self, arg: Argument) -> Result<isize> {
-        let mut value: uapi::mlock_rs_query =
-            arg.read().inspect_err(|&error| self.stats.refused(error))?;
-        let answer = query::run(&value);
-        match answer {
-            Ok(_) => self.stats.queried(),
-            Err(error) => self.stats.refused(error),
-        }
-
-        let (answer, result) = match answer {
-            Ok(answer) => (answer, Ok(())),
+    fn query(&self, arg: Argument) -> Result {
+        let mut value: uapi::mlock_rs_query = arg.read()?;
+        let (answer, result) = match query::run(&value) {
+            Ok(answer) => {
+                self.stats.queried();
+                (answer, Ok(()))
+            }
             Err(error) => (query::Answer::default(), Err(error)),
         };
         value.mapped = answer.mapped;
@@ -151,12 +153,12 @@ impl Device {
         value.error = result.err().map_or(0, |e| e.to_errno().unsigned_abs());
         value.__reserved_out = 0;
         let written = arg.write_result(&value);
-        result.and(written).map(|()| 0)
+        result.and(written)
     }
 }
 
 /// ABI.
-fn abi(arg: Argument) -> Result<isize> {
+fn abi(arg: Argument) -> Result {
     let mut value: uapi::mlock_rs_abi = arg.read()?;
     value.version = uapi::MLOCK_RS_ABI_VERSION;
     value.max_ranges = uapi::MLOCK_RS_MAX_RANGES;
@@ -166,7 +168,7 @@ fn abi(arg: Argument) -> Result<isize> {
             | uapi::MLOCK_RS_FEATURE_VECTOR
             | uapi::MLOCK_RS_FEATURE_QUERY,
     );
-    arg.write_result(&value).map(|()| 0)
+    arg.write_result(&value)
 }
 
 /// A structure whose result fields tell an [`Outcome`].

@@ -30,11 +30,11 @@ pub(crate) struct Stats {
     populated: Counter,
     write_ns: Counter,
     read_ns: Counter,
-    refusals: [Counter; REFUSALS.len() + 1],
+    errors: [Counter; ERRORS.len() + 1],
 }
 
 /// The errnos that are counted one by one; the last counter has all others.
-const REFUSALS: [(Error, &str); 8] = [
+const ERRORS: [(Error, &str); 8] = [
     (EPERM, "EPERM"),
     (EINTR, "EINTR"),
     (E2BIG, "E2BIG"),
@@ -77,7 +77,7 @@ impl Stats {
             populated: Counter::new(),
             write_ns: Counter::new(),
             read_ns: Counter::new(),
-            refusals: [const { Counter::new() }; REFUSALS.len() + 1],
+            errors: [const { Counter::new() }; ERRORS.len() + 1],
         }
     }
 
@@ -99,9 +99,6 @@ impl Stats {
             stats.write_ns.add(nanos(outcome.held.write));
             stats.read_ns.add(nanos(outcome.held.read));
         });
-        if let Err(error) = outcome.result() {
-            self.refused(error);
-        }
     }
 
     /// Count a QUERY.
@@ -109,11 +106,11 @@ impl Stats {
         self.each(|stats| stats.queries.add(1));
     }
 
-    /// Count an error.
-    pub(crate) fn refused(&self, error: Error) {
-        let known = REFUSALS.iter().position(|&(known, _)| known == error);
+    /// Count an ioctl that failed.
+    pub(crate) fn failed(&self, error: Error) {
+        let known = ERRORS.iter().position(|&(known, _)| known == error);
         self.each(|stats| {
-            if let Some(counter) = stats.refusals.get(known.unwrap_or(REFUSALS.len())) {
+            if let Some(counter) = stats.errors.get(known.unwrap_or(ERRORS.len())) {
                 counter.add(1);
             }
         });
@@ -134,8 +131,8 @@ impl fmt::Display for Stats {
         writeln!(f, "populated-bytes:\t{}", self.populated.get())?;
         writeln!(f, "write-held-ns:\t{}", self.write_ns.get())?;
         writeln!(f, "read-held-ns:\t{}", self.read_ns.get())?;
-        for (index, counter) in self.refusals.iter().enumerate() {
-            let name = REFUSALS.get(index).map_or("other", |&(_, name)| name);
+        for (index, counter) in self.errors.iter().enumerate() {
+            let name = ERRORS.get(index).map_or("other", |&(_, name)| name);
             writeln!(f, "errors-{name}:\t{}", counter.get())?;
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 use super::{
     fault::gup_progress,
+    MmapLocked,
     MmapQueryGuard, //
 };
 use core::ptr;
@@ -29,8 +30,9 @@ pub(crate) enum Residency {
 impl MmapQueryGuard<'_> {
     /// What is resident from `addr` on, up to `end` at the most, page addresses within one VMA.
     ///
-    /// `get_user_pages()` with FOLL_NOFAULT stops at the first page that is not in the page table.
-    /// Memory that it never hands out (device memory, secretmem) counts as absent.
+    /// `get_user_pages_remote()` with FOLL_NOFAULT stops at the first page that is not in the page
+    /// table, and asks no protection keys. Memory that it never hands out (device memory,
+    /// secretmem) counts as absent.
     ///
     /// # Errors
     ///
@@ -40,10 +42,12 @@ impl MmapQueryGuard<'_> {
         // SAFETY: The calling thread holds the mmap lock of `current->mm`, by the type invariants.
         // Without FOLL_GET and FOLL_PIN no array of pages is needed, and none is written.
         let done = unsafe {
-            bindings::get_user_pages(
+            bindings::get_user_pages_remote(
+                self.caller_mm().as_raw(),
                 addr,
                 pages,
                 bindings::FOLL_NOFAULT | bindings::FOLL_FORCE,
+                ptr::null_mut(),
                 ptr::null_mut(),
             )
         };

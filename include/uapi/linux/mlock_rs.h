@@ -12,8 +12,8 @@
  *
  * Every structure begins with what the caller asks for ([in]; unknown flags and reserved fields
  * that are not zero get %EINVAL) and ends with the result ([out]; what was there before does not
- * matter). The result is written also when the call fails, where the argument could be read and can
- * be written.
+ * matter). The result is written also when the call fails, where the argument could be read (not
+ * after %E2BIG) and can be written.
  *
  * An ioctl acts on the memory of the calling thread, whoever opened the device. No lock is held on
  * entry and on exit.
