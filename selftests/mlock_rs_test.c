@@ -44,10 +44,16 @@ int mlock_rs_open(void)
 
 int mlock_rs(int fd, const void *addr, size_t len, struct mlock_rs_lock *res)
 {
+	return mlock_rs_flags(fd, addr, len, 0, res);
+}
+
+/* In what follows the kernel has to overwrite each -1, so that a zero is an answer. */
+int mlock_rs_flags(int fd, const void *addr, size_t len, __u32 flags, struct mlock_rs_lock *res)
+{
 	struct mlock_rs_lock arg = {
 		.addr = (uintptr_t)addr,
 		.len = len,
-		/* The kernel has to overwrite these, so that a zero is an answer. */
+		.flags = flags,
 		.locked = -1,
 		.populated = -1,
 		.fail_addr = -1,
@@ -55,6 +61,82 @@ int mlock_rs(int fd, const void *addr, size_t len, struct mlock_rs_lock *res)
 		.error = -1,
 	};
 	int ret = ioctl(fd, MLOCK_RS_LOCK, &arg) ? -errno : 0;
+
+	if (res)
+		*res = arg;
+	return ret;
+}
+
+int mlock_rs_unlock(int fd, const void *addr, size_t len, struct mlock_rs_unlock *res)
+{
+	struct mlock_rs_unlock arg = {
+		.addr = (uintptr_t)addr,
+		.len = len,
+		.unlocked = -1,
+		.fail_addr = -1,
+		.nr_vmas = -1,
+		.error = -1,
+	};
+	int ret = ioctl(fd, MLOCK_RS_UNLOCK, &arg) ? -errno : 0;
+
+	if (res)
+		*res = arg;
+	return ret;
+}
+
+int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32 flags,
+		   struct mlock_rs_lockv *res)
+{
+	struct mlock_rs_lockv arg = {
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = nr,
+		.flags = flags,
+		.locked = -1,
+		.populated = -1,
+		.fail_addr = -1,
+		.nr_vmas = -1,
+		.error = -1,
+	};
+	int ret = ioctl(fd, MLOCK_RS_LOCKV, &arg) ? -errno : 0;
+
+	if (res)
+		*res = arg;
+	return ret;
+}
+
+int mlock_rs_unlockv(int fd, const struct mlock_rs_range *ranges, size_t nr,
+		     struct mlock_rs_unlockv *res)
+{
+	struct mlock_rs_unlockv arg = {
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = nr,
+		.unlocked = -1,
+		.fail_addr = -1,
+		.nr_vmas = -1,
+		.error = -1,
+	};
+	int ret = ioctl(fd, MLOCK_RS_UNLOCKV, &arg) ? -errno : 0;
+
+	if (res)
+		*res = arg;
+	return ret;
+}
+
+int mlock_rs_query(int fd, const void *addr, size_t len, struct mlock_rs_query *res)
+{
+	struct mlock_rs_query arg = {
+		.addr = (uintptr_t)addr,
+		.len = len,
+		.mapped = -1,
+		.locked = -1,
+		.onfault = -1,
+		.resident = -1,
+		.nr_vmas = -1,
+		.state = -1,
+		.error = -1,
+		.__reserved_out = -1,
+	};
+	int ret = ioctl(fd, MLOCK_RS_QUERY, &arg) ? -errno : 0;
 
 	if (res)
 		*res = arg;
@@ -403,6 +485,18 @@ void no_huge_pages(void *addr, size_t len)
 {
 	/* Fails where the kernel has no huge pages, and then there is nothing to switch off. */
 	madvise(addr, len, MADV_NOHUGEPAGE);
+}
+
+int allow_more_vmas(int spare)
+{
+	static struct snapshot now;
+	size_t nr, i;
+
+	take_snapshot(&now);
+	/* The vsyscall page is shown, but is in no mm. */
+	for (i = nr = 0; i < now.nr_vmas; i++)
+		nr += now.vma[i].start < ~0UL / 2;
+	return write_number(MAX_MAP_COUNT_PATH, nr + spare);
 }
 
 int write_number(const char *path, long value)

@@ -21,6 +21,15 @@ int mlock_rs_open(void);
 /* LOCK. Returns 0 or -errno; @res (may be NULL) gets what the kernel wrote back. */
 int mlock_rs(int fd, const void *addr, size_t len, struct mlock_rs_lock *res);
 
+/* LOCK with flags, and the other ioctls, in the same way. */
+int mlock_rs_flags(int fd, const void *addr, size_t len, __u32 flags, struct mlock_rs_lock *res);
+int mlock_rs_unlock(int fd, const void *addr, size_t len, struct mlock_rs_unlock *res);
+int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32 flags,
+		   struct mlock_rs_lockv *res);
+int mlock_rs_unlockv(int fd, const struct mlock_rs_range *ranges, size_t nr,
+		     struct mlock_rs_unlockv *res);
+int mlock_rs_query(int fd, const void *addr, size_t len, struct mlock_rs_query *res);
+
 /* mlock(2) and mlock2(2), with -errno. */
 int mlock_2(const void *addr, size_t len);
 int mlock_onfault(const void *addr, size_t len);
@@ -92,6 +101,13 @@ void unmap_region(char *region, size_t nr_pages);
 
 /* Memory that is never resident by accident: no huge pages. */
 void no_huge_pages(void *addr, size_t len);
+
+/*
+ * From now on this process may have @spare more VMAs: sets vm.max_map_count, which is for the whole
+ * machine and has to be put back. Returns 0 or -errno.
+ */
+#define MAX_MAP_COUNT_PATH	"/proc/sys/vm/max_map_count"
+int allow_more_vmas(int spare);
 
 /* A number in a file of /proc/sys or /sys. Returns 0 or -errno. */
 int write_number(const char *path, long value);

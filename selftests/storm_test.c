@@ -66,11 +66,11 @@ FIXTURE_TEARDOWN(storm)
 		close(self->dev);
 }
 
-/* 8 MiB in 64 VMAs, and one page of it is replaced during each call. */
+/* 512 pages in 64 VMAs, and one page of it is replaced during each call. */
 TEST_F_TIMEOUT(storm, replace, HANG_SECONDS)
 {
 	struct racer *racer = racer_start();
-	struct race race = { .dev = self->dev, .nr_pages = 2048, .victim = NO_VICTIM };
+	struct race race = { .dev = self->dev, .nr_pages = 512, .victim = NO_VICTIM };
 	unsigned int calls = 0, inside = 0, wrong = 0;
 	__u64 end = now_ns() + storm_ns(), marking = 0, typical_ns = 0;
 	pid_t tids[2];

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * All or nothing: whatever a call fails at before it populates, afterwards the lock flags of every
+ * VMA and VmLck are what they were. VMAs may have been split and merged again on the way.
+ *
+ * Each failure is brought about for every ioctl that changes lock flags, as late in it as can be.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#include "mlock_rs_test.h"
+
+#define NR_PAGES	24UL
+#define FAILSLAB	"/sys/kernel/debug/failslab/"
+
+/* More allocations than any of these calls makes: only a hang gets there. */
+#define MOST_ALLOCATIONS	1000
+
+FIXTURE(atomic)
+{
+	int dev;
+	char *addr;
+	struct mlock_rs_range ranges[3];
+	struct snapshot before, after;
+	long max_map_count;
+	bool failslab;
+	/* What the call said. */
+	__u64 changed, fail_addr;
+	__u32 error;
+};
+
+FIXTURE_VARIANT(atomic)
+{
+	bool vector, unlocks;
+	__u32 flags;
+	/* In pages. One range goes from the start of the first to the end of the last of them. */
+	struct {
+		size_t first, nr;
+	} ranges[3];
+	/* The pages at which VMAs have to be split, in the order of their addresses. */
+	size_t splits[5], nr_splits;
+	/* What states() says before and after success, and how many pages change their flag. */
+	const char *before, *done;
+	size_t nr_changed;
+};
+
+/*
+ * The region is three VMAs of 8 pages, of which the one in the middle cannot be written to, and
+ * pages 12 and 13 are in another state than the rest. All pages are resident, so that nothing that
+ * fails has to do with populating.
+ */
+/* clang-format off */
+FIXTURE_VARIANT_ADD(atomic, lock) {
+	.ranges = { { 3, 3 }, { 9, 5 }, { 18, 4 } },
+	.splits = { 3, 22 }, .nr_splits = 2, .nr_changed = 17,
+	.before = "UUUUUUUUUUUUFFUUUUUUUUUU", .done = "UUULLLLLLLLLLLLLLLLLLLUU" };
+FIXTURE_VARIANT_ADD(atomic, lock_onfault) {
+	.flags = MLOCK_RS_LOCK_ONFAULT,
+	.ranges = { { 3, 3 }, { 9, 5 }, { 18, 4 } },
+	.splits = { 3, 22 }, .nr_splits = 2, .nr_changed = 17,
+	.before = "UUUUUUUUUUUUFFUUUUUUUUUU", .done = "UUUFFFFFFFFFFFFFFFFFFFUU" };
+FIXTURE_VARIANT_ADD(atomic, unlock) {
+	.unlocks = true,
+	.ranges = { { 3, 3 }, { 9, 5 }, { 18, 4 } },
+	.splits = { 3, 22 }, .nr_splits = 2, .nr_changed = 19,
+	.before = "LLLLLLLLLLLLFFLLLLLLLLLL", .done = "LLLUUUUUUUUUUUUUUUUUUULL" };
+FIXTURE_VARIANT_ADD(atomic, lockv) {
+	.vector = true,
+	.ranges = { { 18, 4 }, { 3, 3 }, { 9, 5 } },
+	.splits = { 3, 6, 9, 18, 22 }, .nr_splits = 5, .nr_changed = 10,
+	.before = "UUUUUUUUUUUUFFUUUUUUUUUU", .done = "UUULLLUUULLLLLUUUULLLLUU" };
+FIXTURE_VARIANT_ADD(atomic, lockv_onfault) {
+	.vector = true, .flags = MLOCK_RS_LOCK_ONFAULT,
+	.ranges = { { 18, 4 }, { 3, 3 }, { 9, 5 } },
+	.splits = { 3, 6, 9, 18, 22 }, .nr_splits = 5, .nr_changed = 10,
+	.before = "UUUUUUUUUUUUFFUUUUUUUUUU", .done = "UUUFFFUUUFFFFFUUUUFFFFUU" };
+FIXTURE_VARIANT_ADD(atomic, unlockv) {
+	.vector = true, .unlocks = true,
+	.ranges = { { 18, 4 }, { 3, 3 }, { 9, 5 } },
+	.splits = { 3, 6, 9, 18, 22 }, .nr_splits = 5, .nr_changed = 12,
+	.before = "LLLLLLLLLLLLFFLLLLLLLLLL", .done = "LLLUUULLLUUUUULLLLUUUULL" };
+/* clang-format on */
+
+#define LAST_PAGE	21UL
+
+static void map_areas(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * self,
+		      const FIXTURE_VARIANT(atomic) * variant)
+{
+	size_t i;
+
+	self->addr = map_region(NR_PAGES);
+	memset(self->addr, 1, NR_PAGES * page_size);
+	ASSERT_EQ(0, mprotect(self->addr + 8 * page_size, 8 * page_size, PROT_READ));
+	if (variant->unlocks)
+		ASSERT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
+	ASSERT_EQ(0, mlock_onfault(self->addr + 12 * page_size, 2 * page_size));
+	ASSERT_STREQ(variant->before, states(self->addr, NR_PAGES));
+	for (i = 0; i < ARRAY_SIZE(variant->ranges); i++) {
+		self->ranges[i].addr = (uintptr_t)self->addr +
+				       variant->ranges[i].first * page_size;
+		self->ranges[i].len = variant->ranges[i].nr * page_size;
+	}
+}
+
+FIXTURE_SETUP(atomic)
+{
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	self->max_map_count = read_number(MAX_MAP_COUNT_PATH);
+	ASSERT_LT(0, self->max_map_count);
+	map_areas(_metadata, self, variant);
+}
+
+static int failslab(bool on);
+
+FIXTURE_TEARDOWN_PARENT(atomic)
+{
+	/* For the whole machine: also put back when the test has failed. */
+	if (self->max_map_count > 0)
+		write_number(MAX_MAP_COUNT_PATH, self->max_map_count);
+	if (self->failslab)
+		failslab(false);
+}
+
+static void keep(FIXTURE_DATA(atomic) * self, __u64 changed, __u64 fail_addr, __u32 error)
+{
+	self->changed = changed;
+	self->fail_addr = fail_addr;
+	self->error = error;
+}
+
+static int call(FIXTURE_DATA(atomic) * self, const FIXTURE_VARIANT(atomic) * variant)
+{
+	const size_t nr = ARRAY_SIZE(self->ranges);
+	const char *start = self->addr + 3 * page_size;
+	const size_t len = (LAST_PAGE + 1 - 3) * page_size;
+	int ret;
+
+	if (variant->vector && variant->unlocks) {
+		struct mlock_rs_unlockv res;
+
+		ret = mlock_rs_unlockv(self->dev, self->ranges, nr, &res);
+		keep(self, res.unlocked, res.fail_addr, res.error);
+	} else if (variant->vector) {
+		struct mlock_rs_lockv res;
+
+		ret = mlock_rs_lockv(self->dev, self->ranges, nr, variant->flags, &res);
+		keep(self, res.locked, res.fail_addr, res.error);
+	} else if (variant->unlocks) {
+		struct mlock_rs_unlock res;
+
+		ret = mlock_rs_unlock(self->dev, start, len, &res);
+		keep(self, res.unlocked, res.fail_addr, res.error);
+	} else {
+		struct mlock_rs_lock res;
+
+		ret = mlock_rs_flags(self->dev, start, len, variant->flags, &res);
+		keep(self, res.locked, res.fail_addr, res.error);
+	}
+	return ret;
+}
+
+static void expect_done(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * self,
+			const FIXTURE_VARIANT(atomic) * variant)
+{
+	EXPECT_STREQ(variant->done, states(self->addr, NR_PAGES));
+	EXPECT_EQ(variant->nr_changed * page_size, self->changed);
+	EXPECT_EQ(0, self->fail_addr);
+	EXPECT_EQ(0, self->error);
+	take_snapshot(&self->after);
+	EXPECT_EQ(locked_bytes(&self->after), self->after.vmlck);
+}
+
+/* After a failure; self->before is from right before the call. */
+static void expect_nothing_changed(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * self)
+{
+	take_snapshot(&self->after);
+	EXPECT_STREQ("", lock_diff(&self->before, &self->after));
+	EXPECT_EQ(0, self->changed);
+	EXPECT_EQ(ENOMEM, self->error);
+}
+
+TEST_F(atomic, nothing_fails)
+{
+	/* The proof for all that follows: without a reason to fail it does all of it. */
+	EXPECT_EQ(0, call(self, variant));
+	expect_done(_metadata, self, variant);
+}
+
+TEST_F(atomic, hole_in_the_last_page)
+{
+	const char *pages;
+
+	ASSERT_EQ(0, munmap(self->addr + LAST_PAGE * page_size, page_size));
+	pages = states(self->addr, NR_PAGES);
+	take_snapshot(&self->before);
+	EXPECT_EQ(-ENOMEM, call(self, variant));
+	expect_nothing_changed(_metadata, self);
+	/* It looks before it splits: not even a boundary is another one. */
+	EXPECT_STREQ("", snapshot_diff(&self->before, &self->after));
+	EXPECT_STREQ(pages, states(self->addr, NR_PAGES));
+	EXPECT_EQ((uintptr_t)self->addr + LAST_PAGE * page_size, self->fail_addr);
+}
+
+TEST_F(atomic, limit_is_one_page_too_low)
+{
+	size_t needed = vmlck() + variant->nr_changed * page_size;
+	struct rlimit limit = { .rlim_cur = needed - page_size, .rlim_max = needed };
+
+	/* Unlocking needs no limit. */
+	if (variant->unlocks)
+		limit.rlim_cur = 0;
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	ASSERT_EQ(0, drop_privileges(0));
+	if (!variant->unlocks) {
+		take_snapshot(&self->before);
+		EXPECT_EQ(-ENOMEM, call(self, variant));
+		expect_nothing_changed(_metadata, self);
+		EXPECT_STREQ("", snapshot_diff(&self->before, &self->after));
+		EXPECT_EQ(0, self->fail_addr);
+
+		limit.rlim_cur = needed;
+		ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	}
+	EXPECT_EQ(0, call(self, variant));
+	expect_done(_metadata, self, variant);
+}
+
+TEST_F(atomic, max_map_count_is_reached_on_the_way)
+{
+	size_t spare;
+
+	/* The first split is one too many, then the second one, and so on. */
+	for (spare = 0; spare < variant->nr_splits; spare++) {
+		take_snapshot(&self->before);
+		ASSERT_EQ(0, allow_more_vmas(spare));
+		EXPECT_EQ(-ENOMEM, call(self, variant));
+		expect_nothing_changed(_metadata, self);
+		EXPECT_STREQ(variant->before, states(self->addr, NR_PAGES));
+		/* The lowest address at which it failed. */
+		EXPECT_EQ((uintptr_t)self->addr + variant->splits[spare] * page_size,
+			  self->fail_addr) {
+			TH_LOG("room for %zu splits", spare);
+		}
+		/* With memory to merge them, no VMA stays split, or the count would be too high. */
+		EXPECT_STREQ("", snapshot_diff(&self->before, &self->after));
+	}
+	ASSERT_EQ(0, allow_more_vmas(spare));
+	EXPECT_EQ(0, call(self, variant));
+	expect_done(_metadata, self, variant);
+}
+
+/*
+ * Fault injection, where the kernel has it: the Nth allocation of this thread fails.
+ */
+
+/* Lets allocations fail that may sleep, which by default do not, and say nothing in the log. */
+static int failslab(bool on)
+{
+	int fd = open(FAILSLAB "ignore-gfp-wait", O_WRONLY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, on ? "N" : "Y", 1) != 1)
+		ret = -errno;
+	close(fd);
+	return ret ?: write_number(FAILSLAB "verbose", on ? 0 : 2);
+}
+
+static int arm(int fd, unsigned int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", nth);
+
+	return pwrite(fd, text, len, 0) == len ? 0 : -errno;
+}
+
+/* Returns whether an allocation has failed since. None will from now on. */
+static bool disarm(int fd)
+{
+	char text[16] = "";
+	bool failed = pread(fd, text, sizeof(text) - 1, 0) > 0 && !strtoul(text, NULL, 10);
+
+	arm(fd, 0);
+	return failed;
+}
+
+static int open_fail_nth(void)
+{
+	return open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+}
+
+TEST_F_TIMEOUT(atomic, one_allocation_fails, 300)
+{
+	unsigned int nth, refused = 0, refused_in_split = 0;
+	int fd = open_fail_nth();
+	bool failed = true;
+
+	if (fd < 0)
+		SKIP(return, "no fault injection in this kernel");
+	self->failslab = true;
+	ASSERT_EQ(0, failslab(true));
+
+	for (nth = 1; failed; nth++) {
+		int ret;
+
+		ASSERT_GT(MOST_ALLOCATIONS, nth);
+		/* Memory as new each time: what the last call has split stays split, perhaps. */
+		unmap_region(self->addr, NR_PAGES);
+		map_areas(_metadata, self, variant);
+		take_snapshot(&self->before);
+
+		ASSERT_EQ(0, arm(fd, nth));
+		ret = call(self, variant);
+		failed = disarm(fd);
+		if (!ret) {
+			/* Nothing failed, or what can be done without: a merge, a checker. */
+			expect_done(_metadata, self, variant);
+			continue;
+		}
+		EXPECT_EQ(-ENOMEM, ret) {
+			TH_LOG("allocation %u", nth);
+		}
+		EXPECT_TRUE(failed);
+		expect_nothing_changed(_metadata, self);
+		EXPECT_STREQ(variant->before, states(self->addr, NR_PAGES)) {
+			TH_LOG("allocation %u", nth);
+		}
+		refused++;
+		refused_in_split += !!self->fail_addr;
+	}
+	/* It did fail, and in the VMA step at that. */
+	EXPECT_LT(0, refused);
+	EXPECT_LT(0, refused_in_split);
+	TH_LOG("%u allocations, %u of them needed, %u to split", nth - 2, refused,
+	       refused_in_split);
+	close(fd);
+}
+
+/* The difference, and the proof that the test above would see it. */
+TEST_F_TIMEOUT(atomic, one_allocation_fails_in_mlock, 300)
+{
+	unsigned int nth, half_done = 0;
+	int fd = open_fail_nth();
+	bool failed = true;
+
+	if (fd < 0)
+		SKIP(return, "no fault injection in this kernel");
+	self->failslab = true;
+	ASSERT_EQ(0, failslab(true));
+
+	for (nth = 1; failed; nth++) {
+		const char *start;
+		int ret;
+
+		ASSERT_GT(MOST_ALLOCATIONS, nth);
+		unmap_region(self->addr, NR_PAGES);
+		map_areas(_metadata, self, variant);
+		take_snapshot(&self->before);
+
+		start = self->addr + 3 * page_size;
+		ASSERT_EQ(0, arm(fd, nth));
+		ret = variant->unlocks ? munlock(start, 19 * page_size) :
+					 mlock_2(start, 19 * page_size);
+		failed = disarm(fd);
+		take_snapshot(&self->after);
+		half_done += ret && strcmp("", lock_diff(&self->before, &self->after));
+	}
+	EXPECT_LT(0, half_done);
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
