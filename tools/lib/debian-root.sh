@@ -41,7 +41,7 @@ fetch_source() {
 	done
 	! grep -q 'Unable to locate package' "$log" ||
 		die "Debian has no linux-source-$kernel; name a kernel tree with KERNEL_SRC="
-	die "cannot download linux-source-$kernel (is there a network?); see $log"
+	die "cannot download linux-source-$kernel: $(reason "$log"); see $log"
 }
 
 make_root() {
@@ -50,7 +50,7 @@ make_root() {
 	local log=$cache/log/root.log
 	note "making a Debian 13 root with the build tools in $root"
 	debootstrap_to "$cache/tmp/root" "$log" '--exclude=./dev/*' -- "${options[@]}" $suite ||
-		die "cannot make the Debian root (is there a network?); see $log"
+		die "cannot make the Debian root: $(reason "$log"); see $log"
 	mv "$cache/tmp/root" "$root"
 }
 

@@ -32,6 +32,16 @@ need_commands() {
 		die "cannot install ${missing[*]} (is there a network?); see $log"
 }
 
+# reason LOG  What apt says went wrong, shortened to a part of a line.
+reason() {
+	local why
+	why=$(sed -n 's/^E: //p' "$1" | head -1 | cut -c1-150)
+	case $why in
+	*[Cc]"ould not "[rc]*|*"Temporary failure"*|*"nable to connect"*) echo "no network" ;;
+	*) echo "${why:-it was interrupted}" ;;
+	esac
+}
+
 # watch PID LOG  Say how far mmdebstrap has come until PID ends: one line that is rewritten on a
 # terminal, a line every 20 s elsewhere.
 watch() {
