@@ -31,8 +31,8 @@ pub(crate) struct Answer {
 ///
 /// # Errors
 ///
-/// - EINVAL: an unknown flag, a reserved field that is not zero, or a range that does not fit into
-///   the address space.
+/// - EINVAL: an unknown flag, a reserved field that is not zero, or a range that wraps around
+///   the end of the address space.
 /// - EINTR: a fatal signal.
 pub(crate) fn run(arg: &mlock_rs_query) -> Result<Answer> {
     if arg.flags != 0 || arg.__reserved != 0 {

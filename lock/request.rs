@@ -35,8 +35,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// - EINVAL: an unknown flag, a reserved field that is not zero, or a range that does not fit
-    ///   into the address space. (mlock(2) lets a length near the maximum wrap around to 0 and
+    /// - EINVAL: an unknown flag, a reserved field that is not zero, or a range that wraps
+    ///   around the end of the address space. (mlock(2) lets a length near the maximum wrap around to 0 and
     ///   returns success.)
     /// - ENOMEM: no memory for the request itself.
     pub(crate) fn lock(arg: &mlock_rs_lock) -> Result<Self> {

@@ -236,7 +236,7 @@ struct mlock_rs_abi {
  *   =========== ================================================================================
  *   %EFAULT     The argument, or the array of ranges, cannot be read.
  *   %EINVAL     An unknown flag, a reserved field that is not zero, a structure that is too short,
- *               too many ranges, or a range that does not fit into the address space.
+ *               too many ranges, or a range that wraps around the end of the address space.
  *   %E2BIG      The structure is longer than the module knows and its tail is not zero.
  *   %ENOTTY     An ioctl number that the module does not know.
  *   %EPERM      RLIMIT_MEMLOCK is 0 and the caller has no CAP_IPC_LOCK (can_do_mlock()).
