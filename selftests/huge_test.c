@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Huge pages. A transparent one that is locked as a whole stays whole; of one that is locked in
+ * part, as much is counted as was asked for. A hugetlb page is populated and never counted. Each
+ * test does the same to a twin with mlock(2).
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include "mlock_rs_test.h"
+
+#define HUGE_SIZE	(2UL << 20)
+#define GIGANTIC_SIZE	(512 * HUGE_SIZE)
+#define NR_GIGANTIC	"/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
+#define MAP_GIGANTIC	(MAP_HUGETLB | 30 << 26)
+/* MADV_COLLAPSE */
+#define COLLAPSE	25
+
+FIXTURE(huge)
+{
+	int dev;
+	/* Three huge pages of space for LOCK and for mlock(2); the one in the middle is huge. */
+	char *mine, *theirs;
+	struct mlock_rs_lock res;
+};
+
+static char *map_aligned(void)
+{
+	char *addr = map_region(4 * HUGE_SIZE / page_size);
+
+	return (char *)(((uintptr_t)addr + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
+}
+
+static bool make_huge(char *addr)
+{
+	memset(addr, 'x', HUGE_SIZE);
+	/* A VMA of its own, and one that may have huge pages. */
+	return !madvise(addr, HUGE_SIZE, MADV_HUGEPAGE) && !madvise(addr, HUGE_SIZE, COLLAPSE) &&
+	       smaps_bytes(addr, HUGE_SIZE, "AnonHugePages:") == HUGE_SIZE;
+}
+
+FIXTURE_SETUP(huge)
+{
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	self->mine = map_aligned() + HUGE_SIZE;
+	self->theirs = map_aligned() + HUGE_SIZE;
+	if (!make_huge(self->mine) || !make_huge(self->theirs))
+		SKIP(return, "no transparent huge pages");
+}
+
+FIXTURE_TEARDOWN(huge)
+{
+	close(self->dev);
+}
+
+/* smaps_bytes() wants the VMAs inside: the edges of the range may have been split off. */
+static size_t huge_bytes(const char *addr)
+{
+	return smaps_bytes(addr - page_size, HUGE_SIZE + 2 * page_size, "AnonHugePages:");
+}
+
+static void same_as_mlock(struct __test_metadata *_metadata, FIXTURE_DATA(huge) * self,
+			  size_t first, size_t nr_pages)
+{
+	const size_t all_pages = HUGE_SIZE / page_size, len = nr_pages * page_size;
+	const size_t before = vmlck();
+	int expected = mlock_2(self->theirs + first * page_size, len);
+	const size_t between = vmlck();
+	size_t i;
+
+	EXPECT_EQ(expected, mlock_rs(self->dev, self->mine + first * page_size, len, &self->res));
+	EXPECT_EQ(between - before, vmlck() - between);
+	EXPECT_EQ(between - before, self->res.locked);
+	EXPECT_EQ(len, self->res.populated);
+	EXPECT_STREQ(states(self->theirs, all_pages), states(self->mine, all_pages));
+	EXPECT_EQ(huge_bytes(self->theirs), huge_bytes(self->mine));
+	drain_lru();
+	EXPECT_EQ(count_kpageflag(self->theirs, all_pages, KPF_MLOCKED_BIT),
+		  count_kpageflag(self->mine, all_pages, KPF_MLOCKED_BIT));
+	for (i = 0; i < HUGE_SIZE; i += page_size)
+		ASSERT_EQ('x', self->mine[i]);
+}
+
+TEST_F(huge, whole_page_stays_whole)
+{
+	same_as_mlock(_metadata, self, 0, HUGE_SIZE / page_size);
+	EXPECT_EQ(HUGE_SIZE, huge_bytes(self->mine));
+	EXPECT_EQ(HUGE_SIZE, self->res.locked);
+}
+
+TEST_F(huge, whole_page_among_small_ones)
+{
+	size_t before = vmlck();
+
+	/* From the page before it to the page after it. */
+	EXPECT_EQ(0, mlock_2(self->theirs - page_size, HUGE_SIZE + 2 * page_size));
+	EXPECT_EQ(0, mlock_rs(self->dev, self->mine - page_size, HUGE_SIZE + 2 * page_size,
+			      &self->res));
+	EXPECT_EQ(HUGE_SIZE + 2 * page_size, self->res.locked);
+	EXPECT_EQ(2 * (HUGE_SIZE + 2 * page_size), vmlck() - before);
+	EXPECT_EQ(HUGE_SIZE, huge_bytes(self->mine));
+}
+
+TEST_F(huge, part_at_the_start)
+{
+	same_as_mlock(_metadata, self, 0, 64);
+	EXPECT_EQ(64 * page_size, self->res.locked);
+}
+
+TEST_F(huge, part_in_the_middle)
+{
+	same_as_mlock(_metadata, self, 100, 64);
+	EXPECT_EQ(64 * page_size, self->res.locked);
+}
+
+TEST_F(huge, part_at_the_end)
+{
+	same_as_mlock(_metadata, self, HUGE_SIZE / page_size - 1, 1);
+	EXPECT_EQ(page_size, self->res.locked);
+}
+
+FIXTURE(gigantic)
+{
+	int dev;
+	long before;
+	char *addr;
+};
+
+FIXTURE_SETUP(gigantic)
+{
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	self->before = read_number(NR_GIGANTIC);
+	if (self->before < 1)
+		write_number(NR_GIGANTIC, 1);
+	if (read_number(NR_GIGANTIC) < 1)
+		SKIP(return, "no hugetlb page of 1 GiB");
+	self->addr = mmap(NULL, GIGANTIC_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_GIGANTIC, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->addr);
+}
+
+FIXTURE_TEARDOWN_PARENT(gigantic)
+{
+	if (self->before >= 0)
+		write_number(NR_GIGANTIC, self->before);
+}
+
+TEST_F(gigantic, is_populated_and_not_counted)
+{
+	const size_t before = vmlck();
+	struct mlock_rs_lock res;
+
+	EXPECT_EQ(0, resident_pages(self->addr, 1));
+	EXPECT_EQ(0, mlock_rs(self->dev, self->addr, GIGANTIC_SIZE, &res));
+	EXPECT_EQ(GIGANTIC_SIZE, res.populated);
+	EXPECT_EQ(0, res.locked);
+	EXPECT_EQ(before, vmlck());
+	EXPECT_EQ(GIGANTIC_SIZE / page_size, resident_pages(self->addr, GIGANTIC_SIZE / page_size));
+	/* There may be no second one for a twin. mlock(2) counts nothing either. */
+	EXPECT_EQ(0, mlock_2(self->addr, GIGANTIC_SIZE));
+	EXPECT_EQ(before, vmlck());
+}
+
+TEST_HARNESS_MAIN
