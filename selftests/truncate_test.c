@@ -219,6 +219,28 @@ TEST_F(truncate, fails_beyond_the_new_end)
  * invalidate lock, which the truncation holds while it waits for the disk, also with FOLL_NOWAIT,
  * and nothing can end that. mlock_rs(4) lists it under "Waiting".
  */
+/* Waits until the process sleeps in the kernel function. */
+static bool wait_in(pid_t pid, const char *function)
+{
+	__u64 end = now_ns() + HANG_NS;
+	char path[32], text[64];
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/wchan", pid);
+	do {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+		close(fd);
+		if (len > 0) {
+			text[len] = '\0';
+			if (!strcmp(text, function))
+				return true;
+		}
+	} while (now_ns() < end);
+	return false;
+}
+
 TEST_F(truncate, sigkill_meanwhile)
 {
 	pid_t locker = start_lock(self, false), truncater, pid;
@@ -228,6 +250,8 @@ TEST_F(truncate, sigkill_meanwhile)
 	ASSERT_LT(0, locker);
 	ASSERT_TRUE(wait_marked(locker));
 	truncater = start_truncation(_metadata, self, false);
+	/* Until then it sleeps in a way that SIGKILL ends, and that is not what this is about. */
+	EXPECT_TRUE(wait_in(locker, "filemap_fault"));
 	begin = now_ns();
 	ASSERT_EQ(0, kill(locker, SIGKILL));
 	do {
@@ -235,16 +259,6 @@ TEST_F(truncate, sigkill_meanwhile)
 		ns = now_ns() - begin;
 	} while (!pid && ns < 10 * KILL_NS);
 	TH_LOG("%s after %llu us", pid ? "gone" : "not gone", ns / 1000);
-	if (!pid) {
-		char path[32], text[64] = "";
-		int fd;
-
-		snprintf(path, sizeof(path), "/proc/%d/wchan", locker);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0)
-			TH_LOG("it waits in %s", text);
-		close(fd);
-	}
 	/* The contract, whoever else waits for the same pages. */
 	EXPECT_GE(KILL_NS, ns);
 	if (pid)
