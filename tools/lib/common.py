@@ -62,13 +62,14 @@ class Progress:
 
 
 @contextlib.contextmanager
-def locked(directory):
-    """Only one at a time may change what is in the directory."""
+def locked(directory, shared=False):
+    """Only one at a time may change what is in the directory; many may use it, shared."""
     directory.mkdir(parents=True, exist_ok=True)
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with open(directory / "lock", "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, how | fcntl.LOCK_NB)
         except BlockingIOError:
-            note(f"waiting for another run that changes {directory}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            note(f"waiting for another run that {'changes' if shared else 'uses'} {directory}")
+            fcntl.flock(lock, how)
         yield
