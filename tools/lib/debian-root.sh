@@ -12,6 +12,9 @@ packages=$(grep '^[a-z]' "$here/packages" | paste -sd,)
 options=(--variant=apt "--include=$packages")
 root=$cache/root-$(echo "$suite ${options[*]}" | sha256sum | cut -c1-12)
 
+# Whether the kernel source has to be fetched.
+no_source() { [ -z "${KERNEL_SRC:-}" ] && [ ! -e "$tarball" ]; }
+
 # locked COMMAND...  Only one at a time may change the cache; it finds no halves of earlier runs.
 locked() {
 	(
@@ -23,7 +26,7 @@ locked() {
 }
 
 fetch_source() {
-	[ ! -e "$tarball" ] || return 0
+	no_source || return 0
 	need_commands mmdebstrap:mmdebstrap
 	local from log=$cache/log/source.log file=linux-source-$kernel.tar.xz
 	for from in trixie-backports forky sid; do
@@ -52,6 +55,20 @@ make_root() {
 	debootstrap_to "$cache/tmp/root" "$log" '--exclude=./dev/*' -- "${options[@]}" $suite ||
 		die "cannot make the Debian root: $(reason "$log"); see $log"
 	mv "$cache/tmp/root" "$root"
+}
+
+# One waits for the network while the other unpacks.
+fetch_source_and_root() {
+	local pid
+	need_commands mmdebstrap:mmdebstrap bwrap:bubblewrap
+	# One progress line at a time.
+	quiet=1 fetch_source &
+	pid=$!
+	# shellcheck disable=SC2064 # now, not then
+	trap "kill $pid 2>/dev/null" EXIT
+	make_root
+	wait $pid || exit 1
+	trap - EXIT
 }
 
 # enter_root COMMAND...  The root is read-only; what the command may change keeps its path.
