@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The parts of a test run: a command that prints TAP, or the kselftests in a VM. Each leaves its
+results in a directory: the TAP, a JUnit file, and for a VM the kernel log.
+"""
+
+import os
+import re
+import select
+import shlex
+import shutil
+import subprocess
+import time
+
+import junit
+import klog
+import tap
+from build import module, selftests
+from common import CLONE
+
+# What the tests read from their environment, and can be given to a run.
+SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "FUZZ_CALLS")
+# The debug kernel is several times slower under emulation.
+TIMEOUT = {"base": 900, "debug": 1800}
+KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
+# From here on it is an exit status of tools/vm itself: too long, or the VM broke.
+VM_FAILED = 124
+
+
+def arriving(pipe, tick):
+    """The lines of a pipe as they arrive. Calls `tick` while there are none."""
+    rest = b""
+    while True:
+        while not select.select([pipe], [], [], 0.5)[0]:
+            tick()
+        data = os.read(pipe.fileno(), 65536)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace").rstrip("\r")
+        tick()
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+class Part:
+    """One part: its tests, and the directory with its results, emptied first."""
+
+    def __init__(self, name, directory, screen):
+        self.name, self.directory, self.screen = name, directory, screen
+        self.tests, self.summed = [], False
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+
+    def relative(self):
+        """The directory as seen from the clone."""
+        return os.path.relpath(self.directory, CLONE)
+
+    def file(self, name, line=None):
+        """How to refer to one of the files, or a line of it."""
+        return f"{self.relative()}/{name}" + (f":{line}" if line else "")
+
+    def groups(self):
+        names = dict.fromkeys(test.group for test in self.tests)
+        return {name: [t for t in self.tests if t.group == name] for name in names}
+
+    def add(self, test):
+        self.tests.append(test)
+        self.screen.test(test)
+
+    def fail(self, group, name, **more):
+        self.add(tap.Test(group, name, tap.FAIL, **more))
+
+    def run(self, command, tap_name, group=None, **options):
+        """Run a command that prints TAP and, in the end, a sum; return its exit status."""
+        stream = tap.Stream(group, time.monotonic())
+        document = tap.Document(self.directory / tap_name, group)
+
+        def take(tests):
+            for test in tests:
+                test.where = self.file(tap_name, document.lines)
+                self.add(test)
+
+        def tick():
+            program = stream.group or f"{self.name}: between programs"
+            self.screen.now(program + (f":{stream.running}" if stream.running else ""),
+                            stream.since)
+
+        with subprocess.Popen(command, cwd=CLONE, stdout=subprocess.PIPE, **options) as process:
+            for line in arriving(process.stdout, tick):
+                ended = stream.feed(line, time.monotonic())
+                document.line(line, ended)
+                take(ended)
+            status = process.wait()
+        ended = stream.end(time.monotonic(), f"the run ended with exit status {status}")
+        document.close(ended)
+        take(ended)
+        self.compare(stream.summary, tap_name)
+        return status
+
+    def compare(self, summary, tap_name):
+        """The sum that the command prints has to be that of the tests that were seen."""
+        self.summed, seen = summary is not None, tap.counts(self.tests)
+        if self.summed and summary != seen:
+            self.fail("run", "sum", where=self.file(tap_name),
+                      reason="it says {} passed, {} failed, {} skipped".format(*summary)
+                      + ", but there were {}, {}, {}".format(*seen))
+
+    def close(self, status, lines=()):
+        """The end: was there a failure that no test has told?"""
+        failed = any(test.status == tap.FAIL for test in self.tests)
+        if status >= VM_FAILED or not self.summed or status and not failed:
+            self.fail("run", "end", lines=list(lines), where=self.relative(),
+                      reason=f"exit status {status}" + ("" if self.summed else ", no sum"))
+        junit.write(self.directory / "junit.xml", self.name, self.tests)
+
+
+def disk():
+    """An empty ext4 file system for the tests that need a file on a disk."""
+    image = CLONE / "build/selftests.img"
+    with open(image, "wb") as file:
+        file.truncate(256 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-F", image], check=True)
+    return image
+
+
+def guest_command(flavour, programs, settings):
+    """What the guest has to run."""
+    environment = {"MODULE": module(flavour), "TEST_DISK": "/tmp/disk", **settings}
+    run = shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()),
+                      f"{selftests()}/run", *programs])
+    return ["sh", "-c", f"mkdir /tmp/disk && mount /dev/vda /tmp/disk && exec {run}"]
+
+
+def kselftests(part, flavour, programs, settings, timeout=None):
+    """Run the kselftests in a VM, all or some. KUnit and the kernel log are heard too."""
+    guest = guest_command(flavour, programs, settings)
+    log, said = part.directory / "kernel.log", part.directory / "vm.log"
+    with open(said, "wb") as stderr:
+        status = part.run(
+            ["tools/vm", "run", "--kernel", flavour, "--disk", str(disk()), "--log", str(log),
+             "--timeout", str(timeout or TIMEOUT[flavour]), "--", *guest],
+            "selftests.tap", stderr=stderr)
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = text.replace("\r", "").splitlines()
+    add_kernel_log(part, lines)
+    add_kunit(part, lines)
+    part.close(status, said.read_text(errors="replace").splitlines())
+
+
+def add_kernel_log(part, lines):
+    """Trouble in the kernel log is a failure, whatever the tests say."""
+    found = klog.trouble(lines)
+    if found:
+        part.fail("kernel", "log", reason=f"{len(found)} bad lines",
+                  lines=klog.excerpt(lines, found).splitlines(),
+                  where=part.file("kernel.log", found[0] + 1))
+
+
+def kunit_suites():
+    """The KUnit suites that the module has."""
+    sources = sorted([*CLONE.glob("*.rs"), *CLONE.glob("*/*.rs")])
+    return [name for source in sources for name in KUNIT_TESTS.findall(source.read_text())]
+
+
+def add_kunit(part, lines):
+    """The KUnit tests ran when the module was loaded."""
+    tests = tap.kunit(lines)
+    ran = {test.group for test in tests}
+    for test in tests:
+        test.group, test.where = f"kunit/{test.group}", part.file("kernel.log")
+        part.add(test)
+    for suite in kunit_suites():
+        if suite not in ran:
+            part.fail(f"kunit/{suite}", "all tests", reason="the suite did not run",
+                      where=part.file("kernel.log"))
