@@ -37,8 +37,12 @@ demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
 	@$(run) tools/demo $(if $(JSON),--json)
 
 .PHONY: check
-check:	## Run the kselftests on the base and the debug kernel (TESTS='lock_test hole_test')
-	@$(run) tools/check $(TESTS)
+check:	## Lint, then the kselftests on the base and the debug kernel (TESTS=, FLAVOUR=, JSON=1)
+	@$(run) tools/check $(if $(JSON),--json) $(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
+
+.PHONY: soak
+soak:	## Run the random tests with new seeds for a long time (SOAK=90s|30m|2h)
+	@$(run) tools/soak $(or $(SOAK),30m)
 
 .PHONY: shell
 shell:	## A prompt in the VM with the module loaded (FLAVOUR=debug for the debug kernel)
@@ -89,5 +93,7 @@ help:	## This list
 	@echo '  KERNEL_SRC=DIR        kernel tree of the VM instead (a copy is patched, not the tree)'
 	@echo '  MLOCK_RS_CACHE=DIR    where toolchain and kernels go (default ~/.cache/mlock_rs)'
 	@echo '  MLOCK_RS_ACCEL=tcg    do not try KVM'
-	@echo '  SEED=N                seed of the storms and of the demo, as a run printed it'
+	@echo "  TESTS='a_test b_test' only these tests, also one: TESTS=hole_test:hole.at_the_end"
+	@echo '  VERBOSE=1             show what all tests write, not only what failing tests write'
+	@echo '  SEED=N                seed of the storms, the soak and the demo, as a run printed it'
 	@echo '  STORM_SECONDS=N       how long each storm lasts'
