@@ -103,3 +103,148 @@ pub(crate) fn untagged_addr(addr: usize) -> usize {
     // SAFETY: Takes any value. Looks at nothing but the current task's address space.
     unsafe { bindings::untagged_addr(addr) }
 }
+
+#[kunit_tests(mlock_rs_range)]
+mod tests {
+    use super::*;
+
+    /// The address of the last page.
+    const LAST_PAGE: usize = PAGE_MASK;
+
+    /// First page and number of pages, counted in pages.
+    fn covered(addr: usize, len: usize) -> Result<Option<(usize, usize)>> {
+        let range = PageRange::covering(addr, len)?;
+        Ok(range.map(|range| (range.start() / PAGE_SIZE, range.pages())))
+    }
+
+    fn range(first_page: usize, nr_pages: usize) -> Result<PageRange> {
+        PageRange::covering(first_page * PAGE_SIZE, nr_pages * PAGE_SIZE)?.ok_or(EINVAL)
+    }
+
+    #[test]
+    fn covering_whole_pages_is_exact() -> Result {
+        assert_eq!(covered(3 * PAGE_SIZE, PAGE_SIZE)?, Some((3, 1)));
+        assert_eq!(covered(3 * PAGE_SIZE, 5 * PAGE_SIZE)?, Some((3, 5)));
+        assert_eq!(covered(0, PAGE_SIZE)?, Some((0, 1)));
+        Ok(())
+    }
+
+    #[test]
+    fn covering_rounds_the_start_down() -> Result {
+        assert_eq!(covered(3 * PAGE_SIZE + 1, PAGE_SIZE - 1)?, Some((3, 1)));
+        assert_eq!(covered(4 * PAGE_SIZE - 1, 1)?, Some((3, 1)));
+        Ok(())
+    }
+
+    #[test]
+    fn covering_rounds_the_end_up() -> Result {
+        assert_eq!(covered(3 * PAGE_SIZE, 1)?, Some((3, 1)));
+        assert_eq!(covered(3 * PAGE_SIZE, PAGE_SIZE + 1)?, Some((3, 2)));
+        assert_eq!(covered(4 * PAGE_SIZE - 1, 2)?, Some((3, 2)));
+        assert_eq!(covered(4 * PAGE_SIZE - 1, PAGE_SIZE + 2)?, Some((3, 3)));
+        Ok(())
+    }
+
+    #[test]
+    fn covering_no_bytes_is_the_page_around_or_nothing() -> Result {
+        assert_eq!(covered(3 * PAGE_SIZE, 0)?, None);
+        assert_eq!(covered(0, 0)?, None);
+        assert_eq!(covered(3 * PAGE_SIZE + 1, 0)?, Some((3, 1)));
+        assert_eq!(covered(4 * PAGE_SIZE - 1, 0)?, Some((3, 1)));
+        Ok(())
+    }
+
+    /// The page after the last one has no address, so that no range can end there.
+    #[test]
+    fn covering_ends_before_the_last_page() -> Result {
+        let last = LAST_PAGE / PAGE_SIZE;
+
+        assert_eq!(
+            covered(LAST_PAGE - PAGE_SIZE, PAGE_SIZE)?,
+            Some((last - 1, 1))
+        );
+        assert_eq!(covered(0, LAST_PAGE)?, Some((0, last)));
+        assert_eq!(covered(LAST_PAGE, 0)?, None);
+        assert_eq!(covered(LAST_PAGE - PAGE_SIZE, PAGE_SIZE + 1), Err(EINVAL));
+        assert_eq!(covered(LAST_PAGE, 1), Err(EINVAL));
+        assert_eq!(covered(LAST_PAGE + 1, 0), Err(EINVAL));
+        assert_eq!(covered(0, LAST_PAGE + 1), Err(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn covering_does_not_wrap_around() {
+        assert_eq!(covered(PAGE_SIZE, usize::MAX), Err(EINVAL));
+        assert_eq!(covered(usize::MAX, 1), Err(EINVAL));
+        assert_eq!(covered(usize::MAX, usize::MAX), Err(EINVAL));
+        assert_eq!(covered(LAST_PAGE, PAGE_SIZE), Err(EINVAL));
+        assert_eq!(covered(LAST_PAGE, 2 * PAGE_SIZE), Err(EINVAL));
+    }
+
+    #[test]
+    fn ends_are_the_first_address_and_the_one_after_the_last() -> Result {
+        let range = range(3, 5)?;
+
+        assert_eq!(range.start(), 3 * PAGE_SIZE);
+        assert_eq!(range.end(), 8 * PAGE_SIZE);
+        assert_eq!(
+            range.ends().map(PageAddr::get),
+            [range.start(), range.end()]
+        );
+        assert_eq!(range.len(), 5 * PAGE_SIZE);
+        assert_eq!(range.pages(), 5);
+        Ok(())
+    }
+
+    #[test]
+    fn pages_are_whole() {
+        assert_eq!(pages(0), 0);
+        assert_eq!(pages(PAGE_SIZE - 1), 0);
+        assert_eq!(pages(PAGE_SIZE), 1);
+        assert_eq!(pages(2 * PAGE_SIZE + 1), 2);
+    }
+
+    /// What pages 3 to 7 become when they are to join the others.
+    fn joined(first_page: usize, nr_pages: usize) -> Result<Option<(usize, usize)>> {
+        let mut it = range(3, 5)?;
+        let joined = it.join(range(first_page, nr_pages)?);
+        let now = (it.start() / PAGE_SIZE, it.pages());
+        if !joined && now != (3, 5) {
+            return Err(EINVAL);
+        }
+        Ok(joined.then_some(now))
+    }
+
+    #[test]
+    fn join_takes_in_what_overlaps() -> Result {
+        assert_eq!(joined(7, 1)?, Some((3, 5)));
+        assert_eq!(joined(7, 2)?, Some((3, 6)));
+        assert_eq!(joined(3, 9)?, Some((3, 9)));
+        Ok(())
+    }
+
+    #[test]
+    fn join_takes_in_what_touches() -> Result {
+        assert_eq!(joined(8, 1)?, Some((3, 6)));
+        assert_eq!(joined(8, 7)?, Some((3, 12)));
+        Ok(())
+    }
+
+    #[test]
+    fn join_does_not_shrink() -> Result {
+        assert_eq!(joined(3, 5)?, Some((3, 5)));
+        assert_eq!(joined(3, 1)?, Some((3, 5)));
+        assert_eq!(joined(4, 2)?, Some((3, 5)));
+        Ok(())
+    }
+
+    #[test]
+    fn join_leaves_what_is_apart_or_starts_before() -> Result {
+        assert_eq!(joined(9, 1)?, None);
+        assert_eq!(joined(100, 1)?, None);
+        assert_eq!(joined(2, 1)?, None);
+        assert_eq!(joined(2, 3)?, None);
+        assert_eq!(joined(0, 100)?, None);
+        Ok(())
+    }
+}
