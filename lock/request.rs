@@ -154,3 +154,205 @@ fn join_touching(ranges: &mut KVec<PageRange>) {
     }
     ranges.truncate(kept);
 }
+
+#[kunit_tests(mlock_rs_request)]
+mod tests {
+    use super::*;
+    use kernel::page::PAGE_SIZE;
+
+    /// First page and number of pages, counted in pages.
+    type Pages = (usize, usize);
+
+    /// What LOCKV makes of an array of ranges.
+    fn merged(array: &[Pages]) -> Result<KVec<Pages>> {
+        let mut ranges = KVec::with_capacity(array.len(), GFP_KERNEL)?;
+        for &(first_page, nr_pages) in array {
+            let (addr, len) = (first_page * PAGE_SIZE, nr_pages * PAGE_SIZE);
+            if let Some(range) = page_range(addr as u64, len as u64)? {
+                insert_sorted(&mut ranges, range)?;
+            }
+        }
+        join_touching(&mut ranges);
+
+        let mut merged = KVec::with_capacity(ranges.len(), GFP_KERNEL)?;
+        for range in &ranges {
+            merged.push((range.start() / PAGE_SIZE, range.pages()), GFP_KERNEL)?;
+        }
+        Ok(merged)
+    }
+
+    #[test]
+    fn ranges_that_are_apart_are_sorted() -> Result {
+        let sorted = [(1, 1), (3, 2), (6, 1)];
+
+        assert_eq!(merged(&sorted)?[..], sorted);
+        assert_eq!(merged(&[(6, 1), (3, 2), (1, 1)])?[..], sorted);
+        assert_eq!(merged(&[(3, 2), (1, 1), (6, 1)])?[..], sorted);
+        Ok(())
+    }
+
+    #[test]
+    fn ranges_that_touch_become_one() -> Result {
+        assert_eq!(merged(&[(1, 1), (2, 1)])?[..], [(1, 2)]);
+        assert_eq!(merged(&[(2, 1), (1, 1)])?[..], [(1, 2)]);
+        assert_eq!(merged(&[(5, 1), (1, 2), (4, 1), (3, 1)])?[..], [(1, 5)]);
+        Ok(())
+    }
+
+    #[test]
+    fn ranges_that_overlap_become_one() -> Result {
+        assert_eq!(merged(&[(1, 3), (3, 3)])?[..], [(1, 5)]);
+        assert_eq!(merged(&[(3, 3), (1, 3)])?[..], [(1, 5)]);
+        assert_eq!(merged(&[(1, 9), (3, 2), (5, 1)])?[..], [(1, 9)]);
+        assert_eq!(merged(&[(3, 1), (3, 4), (3, 2)])?[..], [(3, 4)]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_same_range_counts_once() -> Result {
+        assert_eq!(merged(&[(4, 2), (4, 2), (4, 2)])?[..], [(4, 2)]);
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_long_range_reaches_is_found_behind_a_short_one() -> Result {
+        assert_eq!(
+            merged(&[(1, 8), (2, 1), (9, 1), (11, 1)])?[..],
+            [(1, 9), (11, 1)]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn empty_ranges_vanish() -> Result {
+        assert_eq!(merged(&[])?.len(), 0);
+        assert_eq!(merged(&[(3, 0)])?.len(), 0);
+        assert_eq!(
+            merged(&[(3, 0), (1, 1), (2, 0), (3, 1)])?[..],
+            [(1, 1), (3, 1)]
+        );
+        Ok(())
+    }
+
+    /// All pages of some ranges as bits, of 64 pages.
+    fn bits(ranges: &[Pages]) -> u64 {
+        ranges.iter().fold(0, |bits, &(first_page, nr_pages)| {
+            bits | ((1 << nr_pages) - 1) << first_page
+        })
+    }
+
+    /// The same pages as before, in the fewest possible ranges, in the order of their addresses.
+    #[test]
+    fn any_ranges_are_merged_right() -> Result {
+        let mut random = 1u64;
+        let mut next = |below: u64| {
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (random >> 33) as usize % below as usize
+        };
+
+        for _ in 0..200 {
+            let mut array = KVec::new();
+            for _ in 0..next(9) {
+                array.push((next(48), next(8)), GFP_KERNEL)?;
+            }
+            let merged = merged(&array)?;
+            let (all, mut end) = (bits(&array), 0);
+
+            assert_eq!(bits(&merged), all);
+            // A range begins where a page is set and the one before it is not.
+            assert_eq!(merged.len(), (all & !(all << 1)).count_ones() as usize);
+            for &(first_page, nr_pages) in &merged {
+                assert!(end == 0 || end < first_page);
+                end = first_page + nr_pages;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_range_is_inserted_without_room() -> Result {
+        let mut ranges = KVec::with_capacity(1, GFP_KERNEL)?;
+        let range = page_range(0, 1)?.ok_or(EINVAL)?;
+
+        while ranges.len() < ranges.capacity() {
+            insert_sorted(&mut ranges, range)?;
+        }
+        assert_eq!(insert_sorted(&mut ranges, range), Err(EINVAL));
+        assert_eq!(ranges.len(), ranges.capacity());
+        Ok(())
+    }
+
+    #[test]
+    fn flags_stand_for_modes() {
+        assert!(lock_mode(0) == Ok(LockMode::Resident));
+        assert!(lock_mode(uapi::MLOCK_RS_LOCK_ONFAULT) == Ok(LockMode::OnFault));
+        for bit in 0..u32::BITS {
+            let flag = 1 << bit;
+            if flag != uapi::MLOCK_RS_LOCK_ONFAULT {
+                assert!(lock_mode(flag) == Err(EINVAL));
+                assert!(lock_mode(flag | uapi::MLOCK_RS_LOCK_ONFAULT) == Err(EINVAL));
+            }
+        }
+    }
+
+    #[test]
+    fn requests_say_what_to_do_with_which_pages() -> Result {
+        let lock = Request::lock(&mlock_rs_lock {
+            addr: PAGE_SIZE as u64,
+            len: PAGE_SIZE as u64,
+            flags: uapi::MLOCK_RS_LOCK_ONFAULT,
+            ..Default::default()
+        })?;
+        assert!(lock.mode() == LockMode::OnFault);
+        assert_eq!(lock.ranges().len(), 1);
+        assert!(lock
+            .ranges()
+            .iter()
+            .all(|range| range.start() == PAGE_SIZE && range.pages() == 1));
+
+        let unlock = Request::unlock(&mlock_rs_unlock::default())?;
+        assert!(unlock.mode() == LockMode::Unlocked);
+        assert_eq!(unlock.ranges().len(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn what_must_be_zero_is_refused() {
+        let refused = |request: Result<Request>| request.err() == Some(EINVAL);
+
+        assert!(refused(Request::lock(&mlock_rs_lock {
+            __reserved: 1,
+            ..Default::default()
+        })));
+        assert!(refused(Request::unlock(&mlock_rs_unlock {
+            __reserved: 1,
+            ..Default::default()
+        })));
+        assert!(refused(Request::unlock(&mlock_rs_unlock {
+            flags: uapi::MLOCK_RS_LOCK_ONFAULT,
+            ..Default::default()
+        })));
+        assert!(refused(Request::unlockv(&mlock_rs_unlockv {
+            flags: uapi::MLOCK_RS_LOCK_ONFAULT,
+            ..Default::default()
+        })));
+    }
+
+    /// The array is not looked at: nothing is mapped at its address.
+    #[test]
+    fn too_many_ranges_are_refused() -> Result {
+        let lockv = |nr_ranges| {
+            Request::lockv(&mlock_rs_lockv {
+                nr_ranges,
+                ..Default::default()
+            })
+        };
+
+        assert_eq!(lockv(uapi::MLOCK_RS_MAX_RANGES + 1).err(), Some(EINVAL));
+        assert_eq!(lockv(u32::MAX).err(), Some(EINVAL));
+        assert_eq!(lockv(0)?.ranges().len(), 0);
+        Ok(())
+    }
+}
