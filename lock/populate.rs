@@ -96,3 +96,21 @@ fn posix_error(error: Error) -> Error {
         error
     }
 }
+
+#[kunit_tests(mlock_rs_populate)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_those_of_mlock() {
+        assert_eq!(posix_error(EFAULT), ENOMEM);
+        assert_eq!(posix_error(ENOMEM), EAGAIN);
+    }
+
+    #[test]
+    fn other_errors_stay() {
+        for error in [EINTR, EAGAIN, EBUSY, EINVAL, EIO] {
+            assert_eq!(posix_error(error), error);
+        }
+    }
+}

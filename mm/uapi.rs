@@ -196,3 +196,71 @@ pub(crate) fn write_result<T: Versioned>(arg: UserPtr, size: usize, value: &T) -
         .writer()
         .write_slice(result)
 }
+
+#[kunit_tests(mlock_rs_uapi)]
+mod tests {
+    use super::*;
+    use kernel::ioctl::_IOC_SIZE;
+
+    /// Whether the size of a structure follows the rules. The ioctl's number has it too.
+    fn is_versioned<T: Versioned>(cmd: u32) -> bool {
+        size_of::<T>() == _IOC_SIZE(cmd)
+            && size_of::<T>() >= T::FIRST_SIZE
+            // Same layout for 32-bit callers, without padding at the end.
+            && T::FIRST_SIZE % size_of::<u64>() == 0
+            // The first version had a result.
+            && T::RESULT_OFFSET < T::FIRST_SIZE
+    }
+
+    #[test]
+    fn structures_have_the_size_of_their_ioctl() {
+        assert!(is_versioned::<mlock_rs_lock>(MLOCK_RS_LOCK));
+        assert!(is_versioned::<mlock_rs_unlock>(MLOCK_RS_UNLOCK));
+        assert!(is_versioned::<mlock_rs_lockv>(MLOCK_RS_LOCKV));
+        assert!(is_versioned::<mlock_rs_unlockv>(MLOCK_RS_UNLOCKV));
+        assert!(is_versioned::<mlock_rs_query>(MLOCK_RS_QUERY));
+        assert!(is_versioned::<mlock_rs_abi>(MLOCK_RS_ABI));
+    }
+
+    /// Nothing is mapped at address 0, so that a look at the argument would be EFAULT.
+    fn read<T: Versioned>(size: usize) -> Option<Error> {
+        read_struct::<T>(UserPtr::from_addr(0), size).err()
+    }
+
+    #[test]
+    fn less_than_the_first_version_is_not_even_read() {
+        assert_eq!(
+            read::<mlock_rs_lock>(mlock_rs_lock::FIRST_SIZE - 1),
+            Some(EINVAL)
+        );
+        assert_eq!(
+            read::<mlock_rs_query>(mlock_rs_query::FIRST_SIZE - 1),
+            Some(EINVAL)
+        );
+        assert_eq!(read::<mlock_rs_abi>(0), Some(EINVAL));
+    }
+
+    #[test]
+    fn no_result_is_written_into_less_than_the_arguments() {
+        let value = mlock_rs_lock::default();
+        let size = mlock_rs_lock::RESULT_OFFSET - 1;
+
+        assert_eq!(
+            write_result(UserPtr::from_addr(0), size, &value),
+            Err(EINVAL)
+        );
+    }
+
+    #[test]
+    fn an_array_of_nothing_is_not_read() {
+        let none = read_array(UserPtr::from_addr(0), 0, |_: mlock_rs_range| Err(EINVAL));
+        let too_many = read_array(
+            UserPtr::from_addr(0),
+            usize::MAX,
+            |_: mlock_rs_range| Ok(()),
+        );
+
+        assert_eq!(none, Ok(()));
+        assert_eq!(too_many, Err(EINVAL));
+    }
+}
