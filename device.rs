@@ -199,3 +199,87 @@ change_result!(mlock_rs_lock, unlocks: false, locked, populated);
 change_result!(mlock_rs_lockv, unlocks: false, locked, populated);
 change_result!(mlock_rs_unlock, unlocks: true, unlocked);
 change_result!(mlock_rs_unlockv, unlocks: true, unlocked);
+
+#[kunit_tests(mlock_rs_device)]
+mod tests {
+    use super::*;
+    use kernel::ioctl::{
+        _IO,
+        _IOR,
+        _IOW,
+        _IOWR, //
+    };
+
+    const KNOWN: [u32; 6] = [
+        uapi::MLOCK_RS_LOCK,
+        uapi::MLOCK_RS_UNLOCK,
+        uapi::MLOCK_RS_LOCKV,
+        uapi::MLOCK_RS_UNLOCKV,
+        uapi::MLOCK_RS_QUERY,
+        uapi::MLOCK_RS_ABI,
+    ];
+
+    #[test]
+    fn an_ioctl_is_the_same_with_any_size() {
+        for cmd in KNOWN {
+            let (ty, nr) = (_IOC_TYPE(cmd), _IOC_NR(cmd));
+            for sized in [
+                _IOWR::<u8>(ty, nr),
+                _IOWR::<[u64; 100]>(ty, nr),
+                _IOWR::<[u8; 16383]>(ty, nr),
+            ] {
+                assert_eq!(without_size(sized), without_size(cmd));
+            }
+        }
+    }
+
+    #[test]
+    fn ioctls_differ_in_everything_else() {
+        for (index, &cmd) in KNOWN.iter().enumerate() {
+            let (ty, nr) = (_IOC_TYPE(cmd), _IOC_NR(cmd));
+            for other in [
+                _IO(ty, nr),
+                _IOR::<u64>(ty, nr),
+                _IOW::<u64>(ty, nr),
+                _IOWR::<u64>(ty ^ 1, nr),
+                _IOWR::<u64>(ty, nr | 0x80),
+            ] {
+                assert!(without_size(other) != without_size(cmd));
+            }
+            for &other in KNOWN.iter().skip(index + 1) {
+                assert!(without_size(other) != without_size(cmd));
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_overwrites_the_result() {
+        let mut value = uapi::mlock_rs_lock {
+            addr: 1,
+            len: 2,
+            flags: 3,
+            __reserved: 4,
+            locked: 5,
+            populated: 6,
+            fail_addr: 7,
+            nr_vmas: 8,
+            error: 9,
+        };
+        value.set_result(&ENOMEM.into());
+
+        assert_eq!(
+            (value.addr, value.len, value.flags, value.__reserved),
+            (1, 2, 3, 4)
+        );
+        assert_eq!(
+            (
+                value.locked,
+                value.populated,
+                value.fail_addr,
+                value.nr_vmas
+            ),
+            (0, 0, 0, 0)
+        );
+        assert_eq!(value.error, ENOMEM.to_errno().unsigned_abs());
+    }
+}

@@ -108,13 +108,19 @@ impl Stats {
 
     /// Count an ioctl that failed.
     pub(crate) fn failed(&self, error: Error) {
-        let known = ERRORS.iter().position(|&(known, _)| known == error);
+        let slot = error_slot(error);
         self.each(|stats| {
-            if let Some(counter) = stats.errors.get(known.unwrap_or(ERRORS.len())) {
+            if let Some(counter) = stats.errors.get(slot) {
                 counter.add(1);
             }
         });
     }
+}
+
+/// Which of [`Stats::errors`] counts `error`.
+fn error_slot(error: Error) -> usize {
+    let known = ERRORS.iter().position(|&(known, _)| known == error);
+    known.unwrap_or(ERRORS.len())
 }
 
 fn nanos(delta: Delta) -> u64 {
@@ -145,5 +151,32 @@ pub(crate) struct Totals;
 impl debugfs::Writer for Totals {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&TOTALS, f)
+    }
+}
+
+#[kunit_tests(mlock_rs_stats)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_errno_has_a_counter_of_its_own() {
+        for (index, &(error, _)) in ERRORS.iter().enumerate() {
+            assert_eq!(error_slot(error), index);
+        }
+    }
+
+    #[test]
+    fn all_other_errnos_share_the_last_counter() {
+        for error in [ENOTTY, EIO, ENODEV, ESRCH] {
+            assert_eq!(error_slot(error), ERRORS.len());
+        }
+        assert_eq!(Stats::new().errors.len(), ERRORS.len() + 1);
+    }
+
+    #[test]
+    fn a_clock_that_went_backwards_counts_nothing() {
+        assert_eq!(nanos(Delta::from_micros(3)), 3000);
+        assert_eq!(nanos(Delta::ZERO), 0);
+        assert_eq!(nanos(Delta::from_micros(-3)), 0);
     }
 }
