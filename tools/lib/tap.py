@@ -94,6 +94,8 @@ class Stream:
         self.tests = []
         # The sum that the runner prints in the end; None until it has.
         self.summary = None
+        # A program that the stream names says how it ended; a given one ends with the sum.
+        self.given = group
         self.open(group, now)
 
     def open(self, group, now):
@@ -123,7 +125,7 @@ class Stream:
         elif match := EXIT.match(line):
             self.close(now, match.group(1), match.group(2) == "0")
         elif match := SUMMARY.match(line):
-            self.close(now, "the run ended", self.plan is None)
+            self.close(now, "the run ended", self.group == self.given)
             self.summary = [int(n) for n in match.groups()]
         else:
             self.lines.append(line)
