@@ -40,15 +40,10 @@ struct fuse_server {
 	struct fuse_options options;
 	char path[64];
 	pid_t pid;
-	/* The test signals @release, the server signals @held. */
-	int release, held;
-	atomic_size_t hold_page, fail_page, end_page;
+	/* The test signals @release and @invalidate, the server signals @held. */
+	int release, invalidate, held;
+	atomic_size_t hold_page, fail_page, end_page, invalid_page;
 };
-
-char fuse_byte(size_t page)
-{
-	return 'A' + page % 26;
-}
 
 static void reply(int fuse, __u64 unique, int error, const void *body, size_t len)
 {
@@ -77,7 +72,7 @@ static void reply_data(const struct fuse_server *s, int fuse, const struct held_
 	if (len > r->size)
 		len = r->size;
 	for (done = 0; done < len; done++)
-		data[done] = fuse_byte((r->offset + done) / page_size);
+		data[done] = page_byte((r->offset + done) / page_size);
 	reply(fuse, r->unique, 0, data, len);
 }
 
@@ -122,6 +117,18 @@ static bool covers(const struct held_read *r, size_t page)
 	return page != FUSE_NO_PAGE && r->offset < start + page_size && start < r->offset + r->size;
 }
 
+/* A message that nobody has asked for: the opcode stands where the error would be. */
+static void notify_invalid(int fuse, size_t page)
+{
+	const struct fuse_notify_inval_inode_out out = {
+		.ino = FUSE_ROOT_ID,
+		.off = page * page_size,
+		.len = page_size,
+	};
+
+	reply(fuse, 0, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out));
+}
+
 static void serve(struct fuse_server *s, int fuse)
 {
 	static union {
@@ -135,6 +142,7 @@ static void serve(struct fuse_server *s, int fuse)
 		struct pollfd fds[] = {
 			{ .fd = fuse, .events = POLLIN },
 			{ .fd = s->release, .events = POLLIN },
+			{ .fd = s->invalidate, .events = POLLIN },
 		};
 		const struct fuse_read_in *read_in = (void *)(&in.header + 1);
 		struct fuse_open_out opened = { .open_flags = FOPEN_KEEP_CACHE };
@@ -143,12 +151,16 @@ static void serve(struct fuse_server *s, int fuse)
 		size_t fail;
 		ssize_t n;
 
-		if (poll(fds, 2, -1) < 0)
+		if (poll(fds, 3, -1) < 0)
 			continue;
 		if (fds[1].revents) {
 			eventfd_read(s->release, &value);
 			while (nr_held)
 				reply_data(s, fuse, &held[--nr_held]);
+		}
+		if (fds[2].revents) {
+			eventfd_read(s->invalidate, &value);
+			notify_invalid(fuse, atomic_load(&s->invalid_page));
 		}
 		if (!fds[0].revents)
 			continue;
@@ -214,11 +226,12 @@ struct fuse_server *fuse_start(const struct fuse_options *options)
 	s->fail_page = FUSE_NO_PAGE;
 	s->end_page = options->nr_pages;
 	s->release = eventfd(0, EFD_CLOEXEC);
+	s->invalidate = eventfd(0, EFD_CLOEXEC);
 	s->held = eventfd(0, EFD_CLOEXEC);
 	snprintf(s->path, sizeof(s->path), "/tmp/mlock_rs_fuse.XXXXXX");
 	file = mkstemp(s->path);
 	fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	if (s->release < 0 || s->held < 0 || file < 0 || fuse < 0)
+	if (s->release < 0 || s->invalidate < 0 || s->held < 0 || file < 0 || fuse < 0)
 		return NULL;
 	close(file);
 	snprintf(data, sizeof(data), "fd=%d,rootmode=100000,user_id=0,group_id=0", fuse);
@@ -252,6 +265,7 @@ void fuse_stop(struct fuse_server *s)
 	umount2(s->path, MNT_DETACH);
 	unlink(s->path);
 	close(s->release);
+	close(s->invalidate);
 	close(s->held);
 	munmap(s, sizeof(*s));
 }
@@ -292,4 +306,10 @@ void fuse_shorten(struct fuse_server *s, size_t page)
 void fuse_fail_once(struct fuse_server *s, size_t page)
 {
 	atomic_store(&s->fail_page, page);
+}
+
+void fuse_invalidate(struct fuse_server *s, size_t page)
+{
+	atomic_store(&s->invalid_page, page);
+	eventfd_write(s->invalidate, 1);
 }

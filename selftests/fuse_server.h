@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A file whose pages come when the test says so: a FUSE server in a process of its own, which holds
- * back the answer to a read as long as it is told to.
+ * A file of page_byte() whose pages come when the test says so: a FUSE server in a process of its
+ * own, which holds back the answer to a read as long as it is told to.
  */
 #ifndef MLOCK_RS_FUSE_SERVER_H
 #define MLOCK_RS_FUSE_SERVER_H
@@ -32,9 +32,6 @@ void fuse_stop(struct fuse_server *s);
 /* The file, open for reading; or -errno. */
 int fuse_open(struct fuse_server *s);
 
-/* What each byte of a page is. */
-char fuse_byte(size_t page);
-
 /* From now on a read of @page gets no answer. */
 void fuse_hold(struct fuse_server *s, size_t page);
 /* Waits until a read is held back. Returns false if there is none within @timeout_ms. */
@@ -43,6 +40,8 @@ bool fuse_wait_held(struct fuse_server *s, int timeout_ms);
 void fuse_release(struct fuse_server *s);
 /* From now on the file ends before @page, as far as reads are concerned. */
 void fuse_shorten(struct fuse_server *s, size_t page);
+/* Has the kernel forget @page of the file, as if it had changed on the server. */
+void fuse_invalidate(struct fuse_server *s, size_t page);
 /* The next read of @page, a single time, is answered with EIO. */
 void fuse_fail_once(struct fuse_server *s, size_t page);
 

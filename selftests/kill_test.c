@@ -10,14 +10,13 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #include "fuse_server.h"
+#include "locker.h"
+#include "memcg.h"
 #include "mlock_rs_test.h"
 #include "slow_disk.h"
 
@@ -25,128 +24,40 @@
 
 /* The contract. */
 #define KILL_NS		100000000ULL
-/* Nothing that works takes as long as this. */
-#define HANG_MS		20000
 /* A read that a test waits for in vain. */
 #define NEVER_MS	60000
 
-/* What the process that locks and the test tell each other. */
-struct call {
-	char *addr;
-	size_t len;
-	int dev;
-	bool with_mlock;
-	atomic_bool begun, returned;
-	int ret;
-	struct mlock_rs_lock res;
-	char states[NR_PAGES + 1];
+/* What the process that locks tells in addition to the call. */
+struct told {
 	atomic_ullong handler_ns;
-	/* For a process that shares the memory of the one that locks. */
-	int go;
-	int (*vm_sharer_fn)(void *arg);
-	void *vm_sharer_stack, *vm_sharer_arg;
 	atomic_int vm_sharer;
 };
 
-static struct call *new_call(int dev, char *addr, size_t nr_pages)
-{
-	struct call *call = mmap(NULL, sizeof(*call), PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (call == MAP_FAILED)
-		abort();
-	call->dev = dev;
-	call->addr = addr;
-	call->len = nr_pages * page_size;
-	return call;
-}
-
-static struct call *handled_call;
+static struct told *told;
 
 static void handle(int sig)
 {
 	(void)sig;
-	atomic_store(&handled_call->handler_ns, now_ns());
+	atomic_store(&told->handler_ns, now_ns());
 }
 
-/* LOCK in a process of its own, with the same mappings. */
-static pid_t start_lock(struct call *call)
+static void handle_sigusr1(struct lock_call *call)
 {
-	pid_t parent = getpid(), child = fork();
-
-	if (child)
-		return child;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	handled_call = call;
+	(void)call;
 	signal(SIGUSR1, handle);
-	if (call->vm_sharer_fn)
-		atomic_store(&call->vm_sharer,
-			     clone(call->vm_sharer_fn, call->vm_sharer_stack,
-				   CLONE_VM | CLONE_PARENT | SIGCHLD, call->vm_sharer_arg));
-	atomic_store(&call->begun, true);
-	if (call->with_mlock)
-		call->ret = mlock_2(call->addr, call->len);
-	else
-		call->ret = mlock_rs(call->dev, call->addr, call->len, &call->res);
-	snprintf(call->states, sizeof(call->states), "%s",
-		 states(call->addr, call->len / page_size));
-	atomic_store(&call->returned, true);
-	_exit(0);
 }
 
-/* The number in the line of a file of /proc that begins with @field; -1 if there is none. */
-static long read_number_of(const char *path, const char *field)
+static struct lock_call *new_call(int dev, char *addr, size_t nr_pages)
 {
-	FILE *file = fopen(path, "re");
-	char line[128];
-	long number = -1;
+	struct lock_call *call = lock_call_new(dev, addr, nr_pages);
 
-	if (!file)
-		return -1;
-	while (number < 0 && fgets(line, sizeof(line), file))
-		if (!strncmp(line, field, strlen(field)))
-			number = strtol(line + strlen(field), NULL, 10);
-	fclose(file);
-	return number;
-}
-
-static long status_number(pid_t pid, const char *field)
-{
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	return read_number_of(path, field);
-}
-
-static bool give_up(__u64 begin)
-{
-	usleep(1000);
-	return now_ns() - begin > HANG_MS * 1000000ULL;
-}
-
-/* Waits until @pid has gone to sleep @times times more than now. */
-static bool wait_sleeps(pid_t pid, long times)
-{
-	long before = status_number(pid, "voluntary_ctxt_switches:");
-	__u64 begin = now_ns();
-
-	while (status_number(pid, "voluntary_ctxt_switches:") < before + times)
-		if (give_up(begin))
-			return false;
-	return true;
-}
-
-/* Waits until @pid has marked the range and sleeps with the lock held, again and again. */
-static bool wait_held_back(pid_t pid, const struct call *call)
-{
-	__u64 begin = now_ns();
-
-	while (status_number(pid, "VmLck:") * 1024L != (long)call->len)
-		if (atomic_load(&call->returned) || give_up(begin))
-			return false;
-	return wait_sleeps(pid, 3) && !atomic_load(&call->returned);
+	if (!told)
+		told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (told == MAP_FAILED)
+		abort();
+	call->before = handle_sigusr1;
+	return call;
 }
 
 /* Kills @pid, which is not reaped, and returns how long it took to be gone. */
@@ -172,7 +83,8 @@ static __u64 slowness(void)
 	return access("/proc/lockdep", F_OK) ? 1 : 5;
 }
 
-static void expect_killed(struct __test_metadata *_metadata, pid_t pid, const struct call *call)
+static void expect_killed(struct __test_metadata *_metadata, pid_t pid,
+			  const struct lock_call *call)
 {
 	__u64 ns = kill_ns(pid);
 	int status;
@@ -189,7 +101,8 @@ static void expect_killed(struct __test_metadata *_metadata, pid_t pid, const st
 	EXPECT_FALSE(atomic_load(&call->returned));
 }
 
-static void expect_locked(struct __test_metadata *_metadata, pid_t pid, const struct call *call)
+static void expect_locked(struct __test_metadata *_metadata, pid_t pid,
+			  const struct lock_call *call)
 {
 	size_t nr_pages = call->len / page_size;
 	int status;
@@ -209,7 +122,7 @@ FIXTURE(fuse)
 	int dev, file;
 	struct fuse_server *server;
 	char *addr;
-	struct call *call;
+	struct lock_call *call;
 };
 
 FIXTURE_VARIANT(fuse)
@@ -266,7 +179,7 @@ FIXTURE_TEARDOWN(fuse)
 
 TEST_F(fuse, sigkill)
 {
-	pid_t child = start_lock(self->call);
+	pid_t child = lock_call_start(self->call);
 
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(fuse_wait_held(self->server, HANG_MS));
@@ -276,7 +189,7 @@ TEST_F(fuse, sigkill)
 
 TEST_F(fuse, sigkill_as_soon_as_it_waits)
 {
-	pid_t child = start_lock(self->call);
+	pid_t child = lock_call_start(self->call);
 
 	/* The read-ahead may not even be over. */
 	ASSERT_LT(0, child);
@@ -286,7 +199,7 @@ TEST_F(fuse, sigkill_as_soon_as_it_waits)
 
 TEST_F(fuse, after_release_it_succeeds)
 {
-	pid_t child = start_lock(self->call);
+	pid_t child = lock_call_start(self->call);
 	size_t i;
 
 	ASSERT_LT(0, child);
@@ -294,12 +207,12 @@ TEST_F(fuse, after_release_it_succeeds)
 	fuse_release(self->server);
 	expect_locked(_metadata, child, self->call);
 	for (i = 0; i < NR_PAGES; i++)
-		EXPECT_EQ(fuse_byte(i), self->addr[i * page_size]);
+		EXPECT_EQ(page_byte(i), self->addr[i * page_size]);
 }
 
 TEST_F(fuse, other_signals_wait)
 {
-	pid_t child = start_lock(self->call);
+	pid_t child = lock_call_start(self->call);
 	__u64 released;
 
 	ASSERT_LT(0, child);
@@ -308,17 +221,17 @@ TEST_F(fuse, other_signals_wait)
 	/* It has looked for the page again since, and could have noticed. */
 	ASSERT_TRUE(wait_sleeps(child, 3));
 	EXPECT_FALSE(atomic_load(&self->call->returned));
-	EXPECT_EQ(0, atomic_load(&self->call->handler_ns));
+	EXPECT_EQ(0, atomic_load(&told->handler_ns));
 	released = now_ns();
 	fuse_release(self->server);
 	/* As mlock(2): the call is not interrupted, and the handler runs when it is over. */
 	expect_locked(_metadata, child, self->call);
-	EXPECT_LE(released, atomic_load(&self->call->handler_ns));
+	EXPECT_LE(released, atomic_load(&told->handler_ns));
 }
 
 TEST_F(fuse, sigkill_after_another_signal)
 {
-	pid_t child = start_lock(self->call);
+	pid_t child = lock_call_start(self->call);
 
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(wait_held_back(child, self->call));
@@ -330,7 +243,7 @@ TEST_F(fuse, sigkill_after_another_signal)
 TEST_F(fuse, the_wait_is_no_busy_wait)
 {
 	struct timespec second = { .tv_sec = 1 }, before, after;
-	pid_t child = start_lock(self->call);
+	pid_t child = lock_call_start(self->call);
 	clockid_t cpu;
 	long us;
 
@@ -350,57 +263,50 @@ TEST_F(fuse, the_wait_is_no_busy_wait)
 }
 
 /* A process of its own that shares the memory: a signal for the one does not kill the other. */
+static struct lock_call *waiter;
+static int go[2];
+
 static int lock_in_vm_sharer(void *arg)
 {
-	struct call *call = arg;
 	char byte;
 
+	(void)arg;
 	/* Nothing but system calls: the C library's data is that of the other process. */
 	syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-	syscall(SYS_read, call->go, &byte, 1);
-	atomic_store(&call->begun, true);
-	call->res.addr = (uintptr_t)call->addr;
-	call->res.len = call->len;
-	call->ret = syscall(SYS_ioctl, call->dev, MLOCK_RS_LOCK, &call->res);
-	atomic_store(&call->returned, true);
+	syscall(SYS_read, go[0], &byte, 1);
+	atomic_store(&waiter->begun, true);
+	waiter->res.addr = (uintptr_t)waiter->addr;
+	waiter->res.len = waiter->len;
+	waiter->ret = syscall(SYS_ioctl, waiter->dev, MLOCK_RS_LOCK, &waiter->res);
+	atomic_store(&waiter->returned, true);
 	syscall(SYS_exit_group, 0);
 	return 0;
 }
 
-static char process_state(pid_t pid)
+static void make_vm_sharer(struct lock_call *call)
 {
-	char path[32], text[256] = "", *comm_end;
-	FILE *stat;
+	static max_align_t stack[4096];
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	stat = fopen(path, "re");
-	if (!stat)
-		return 0;
-	if (!fgets(text, sizeof(text), stat))
-		text[0] = '\0';
-	fclose(stat);
-	comm_end = strrchr(text, ')');
-	return comm_end ? comm_end[2] : 0;
+	(void)call;
+	/* A child of the test. */
+	atomic_store(&told->vm_sharer,
+		     clone(lock_in_vm_sharer, stack + ARRAY_SIZE(stack),
+			   CLONE_VM | CLONE_PARENT | SIGCHLD, NULL));
 }
 
 TEST_F(fuse, sigkill_while_it_waits_for_the_mmap_lock)
 {
-	struct call *waiter = new_call(self->dev, map_region(NR_PAGES), NR_PAGES);
-	static max_align_t stack[4096];
 	pid_t holder, sharer;
 	__u64 begin;
-	int go[2];
 
+	waiter = new_call(self->dev, map_region(NR_PAGES), NR_PAGES);
 	ASSERT_EQ(0, pipe2(go, O_CLOEXEC));
-	waiter->go = go[0];
-	/* Makes the waiter, as a child of the test, and is then held back with the lock of both. */
-	self->call->vm_sharer_fn = lock_in_vm_sharer;
-	self->call->vm_sharer_stack = stack + ARRAY_SIZE(stack);
-	self->call->vm_sharer_arg = waiter;
-	holder = start_lock(self->call);
+	/* Makes the waiter, and is then held back with the lock of both. */
+	self->call->before = make_vm_sharer;
+	holder = lock_call_start(self->call);
 	ASSERT_LT(0, holder);
 	ASSERT_TRUE(wait_held_back(holder, self->call));
-	sharer = atomic_load(&self->call->vm_sharer);
+	sharer = atomic_load(&told->vm_sharer);
 	ASSERT_LT(0, sharer);
 
 	ASSERT_EQ(1, write(go[1], "", 1));
@@ -432,7 +338,7 @@ TEST(a_server_without_asynchronous_reads_is_not_killable)
 	ASSERT_LE(0, dev);
 	for (i = 0; i < 2; i++) {
 		struct fuse_server *server = fuse_start(&options);
-		struct call *call;
+		struct lock_call *call;
 		__u64 begin;
 		pid_t child;
 		char *addr;
@@ -446,7 +352,7 @@ TEST(a_server_without_asynchronous_reads_is_not_killable)
 		call = new_call(dev, addr, NR_PAGES);
 		call->with_mlock = i;
 		fuse_hold(server, 0);
-		child = start_lock(call);
+		child = lock_call_start(call);
 		ASSERT_LT(0, child);
 		ASSERT_TRUE(fuse_wait_held(server, HANG_MS));
 		begin = now_ns();
@@ -466,62 +372,17 @@ TEST(a_server_without_asynchronous_reads_is_not_killable)
 	}
 }
 
+#define DISK_BYTES	(16UL << 20)
+#define NR_DISK_PAGES	64UL
+
 FIXTURE(disk)
 {
 	int dev;
 	struct slow_disk disk;
+	struct memcg memcg;
 	char *addr;
-	struct call *call;
-	bool swapping, mounted;
-	char mountpoint[32];
+	struct lock_call *call;
 };
-
-/* A header of mkswap(8). */
-static int make_swap(int disk, size_t bytes)
-{
-	char header[page_size];
-	__u32 info[3] = { 1, bytes / page_size - 1, 0 };
-
-	memset(header, 0, sizeof(header));
-	memcpy(header + 1024, info, sizeof(info));
-	memcpy(header + page_size - 10, "SWAPSPACE2", 10);
-	if (pwrite(disk, header, sizeof(header), 0) != (ssize_t)sizeof(header) || fsync(disk))
-		return -errno;
-	return 0;
-}
-
-#define CGROUPS		"/sys/fs/cgroup"
-#define CGROUP		CGROUPS "/mlock_rs_kill_test"
-
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-/*
- * What this process maps from now on belongs to a group of its own, so that it can be reclaimed
- * and nothing else is: whoever else were swapped out would wait for the slow disk, too.
- */
-static int enter_cgroup(void)
-{
-	int ret = write_text(CGROUPS "/cgroup.subtree_control", "+memory");
-
-	if (ret)
-		return ret;
-	if (mkdir(CGROUP, 0700) && errno != EEXIST)
-		return -errno;
-	return write_text(CGROUP "/cgroup.procs", "0");
-}
-
-#define DISK_BYTES	(16UL << 20)
-#define NR_DISK_PAGES	64UL
 
 FIXTURE_SETUP(disk)
 {
@@ -537,59 +398,39 @@ FIXTURE_SETUP(disk)
 FIXTURE_TEARDOWN(disk)
 {
 	slow_disk_read_ms(&self->disk, 0);
-	if (self->swapping)
-		swapoff(self->disk.path);
-	write_text(CGROUPS "/cgroup.procs", "0");
-	rmdir(CGROUP);
+	memcg_leave();
+	memcg_destroy(&self->memcg);
 	if (self->addr)
 		munmap(self->addr, NR_DISK_PAGES * page_size);
-	if (self->mounted)
-		umount2(self->mountpoint, MNT_DETACH);
 	slow_disk_destroy(&self->disk);
-}
-
-/* Pages of the range that are swapped out, as pagemap has it. */
-static size_t swapped_pages(const char *addr, size_t nr_pages)
-{
-	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	size_t i, swapped = 0;
-	__u64 entry;
-
-	for (i = 0; i < nr_pages; i++)
-		if (pread(pagemap, &entry, 8, ((uintptr_t)addr / page_size + i) * 8) == 8)
-			swapped += entry >> 62 & 1;
-	close(pagemap);
-	return swapped;
 }
 
 /* Anonymous memory in swap, and the swap is slow from now on. */
 static void swap_out(struct __test_metadata *_metadata, FIXTURE_DATA(disk) * self)
 {
-	int fd = open(self->disk.path, O_RDWR | O_CLOEXEC);
 	__u64 begin = now_ns();
 	size_t i;
 
-	ASSERT_LE(0, fd);
 	/* Its own pages are not for the swap. */
 	ASSERT_EQ(0, mlockall(MCL_CURRENT));
-	ASSERT_EQ(0, enter_cgroup());
-	ASSERT_EQ(0, make_swap(fd, DISK_BYTES));
-	close(fd);
-	ASSERT_EQ(0, swapon(self->disk.path, 0)) {
-		TH_LOG("swapon: %s", strerror(errno));
-	}
-	self->swapping = true;
+	/*
+	 * What this process maps from now on is in a group of its own, so that it can be reclaimed
+	 * and nothing else is: whoever else were swapped out would wait for the slow disk, too.
+	 */
+	ASSERT_EQ(0, memcg_create(&self->memcg, "kill_test"));
+	ASSERT_EQ(0, memcg_enter(&self->memcg));
+	ASSERT_EQ(0, slow_disk_swapon(&self->disk));
 	self->addr = map_region(NR_DISK_PAGES);
 	for (i = 0; i < NR_DISK_PAGES; i++)
-		memset(self->addr + i * page_size, fuse_byte(i), page_size);
+		memset(self->addr + i * page_size, page_byte(i), page_size);
 	while (swapped_pages(self->addr, NR_DISK_PAGES) < NR_DISK_PAGES) {
 		ASSERT_EQ(0, madvise(self->addr, NR_DISK_PAGES * page_size, MADV_PAGEOUT));
 		ASSERT_FALSE(give_up(begin));
 	}
 	/* Written pages stay cached until somebody reclaims them, and would be no wait. */
-	while (read_number_of("/proc/meminfo", "SwapCached:") > 0) {
+	while (read_field("/proc/meminfo", "SwapCached:") > 0) {
 		/* EAGAIN if there is not as much: what became of it is asked above. */
-		write_text(CGROUP "/memory.reclaim", "4M");
+		memcg_set(&self->memcg, "memory.reclaim", "4M");
 		ASSERT_FALSE(give_up(begin)) {
 			TH_LOG("swap stays cached");
 		}
@@ -603,7 +444,7 @@ TEST_F(disk, sigkill_with_a_swapped_out_page)
 	pid_t child;
 
 	swap_out(_metadata, self);
-	child = start_lock(self->call);
+	child = lock_call_start(self->call);
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(wait_held_back(child, self->call));
 	expect_killed(_metadata, child, self->call);
@@ -615,29 +456,21 @@ TEST_F(disk, swapped_out_pages_come_back)
 	pid_t child;
 
 	swap_out(_metadata, self);
-	child = start_lock(self->call);
+	child = lock_call_start(self->call);
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(wait_held_back(child, self->call));
 	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
 	expect_locked(_metadata, child, self->call);
 	for (i = 0; i < NR_DISK_PAGES; i++)
-		EXPECT_EQ(fuse_byte(i), self->addr[i * page_size]);
+		EXPECT_EQ(page_byte(i), self->addr[i * page_size]);
 }
 
-/* The disk itself, as a file that is not cached. */
-static void map_cold_disk(struct __test_metadata *_metadata, FIXTURE_DATA(disk) * self, int advice)
+/* A file that is not cached, and from now on slow. */
+static void map_cold(struct __test_metadata *_metadata, FIXTURE_DATA(disk) * self, int fd,
+		     int advice)
 {
-	int fd = open(self->disk.path, O_RDWR | O_CLOEXEC);
-	char page[page_size];
-	size_t i;
-
 	ASSERT_LE(0, fd);
-	for (i = 0; i < NR_DISK_PAGES; i++) {
-		memset(page, fuse_byte(i), sizeof(page));
-		ASSERT_EQ((ssize_t)sizeof(page), write(fd, page, sizeof(page)));
-	}
-	ASSERT_EQ(0, fsync(fd));
-	ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+	ASSERT_EQ(0, write_cold(fd, NR_DISK_PAGES));
 	self->addr = map_region(NR_DISK_PAGES);
 	ASSERT_EQ(self->addr, mmap(self->addr, NR_DISK_PAGES * page_size, PROT_READ,
 				   MAP_SHARED | MAP_FIXED, fd, 0));
@@ -647,12 +480,18 @@ static void map_cold_disk(struct __test_metadata *_metadata, FIXTURE_DATA(disk) 
 	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, NEVER_MS));
 }
 
+/* The disk itself. */
+static void map_cold_disk(struct __test_metadata *_metadata, FIXTURE_DATA(disk) * self, int advice)
+{
+	map_cold(_metadata, self, open(self->disk.path, O_RDWR | O_CLOEXEC), advice);
+}
+
 TEST_F(disk, sigkill_with_a_cold_block_device)
 {
 	pid_t child;
 
 	map_cold_disk(_metadata, self, MADV_NORMAL);
-	child = start_lock(self->call);
+	child = lock_call_start(self->call);
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(wait_held_back(child, self->call));
 	expect_killed(_metadata, child, self->call);
@@ -663,7 +502,7 @@ TEST_F(disk, sigkill_with_a_cold_block_device_read_at_random)
 	pid_t child;
 
 	map_cold_disk(_metadata, self, MADV_RANDOM);
-	child = start_lock(self->call);
+	child = lock_call_start(self->call);
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(wait_held_back(child, self->call));
 	expect_killed(_metadata, child, self->call);
@@ -675,46 +514,25 @@ TEST_F(disk, cold_block_device_comes_in)
 	size_t i;
 
 	map_cold_disk(_metadata, self, MADV_NORMAL);
-	child = start_lock(self->call);
+	child = lock_call_start(self->call);
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(wait_held_back(child, self->call));
 	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
 	expect_locked(_metadata, child, self->call);
 	for (i = 0; i < NR_DISK_PAGES; i++)
-		EXPECT_EQ(fuse_byte(i), self->addr[i * page_size]);
+		EXPECT_EQ(page_byte(i), self->addr[i * page_size]);
 }
 
 /* A cold file on ext4. Its own description is cached, as it is for every open file. */
 TEST_F(disk, sigkill_with_a_cold_file_on_ext4)
 {
-	char command[128], path[64], page[page_size];
+	int ret = slow_disk_mount(&self->disk);
 	pid_t child;
-	size_t i;
-	int fd;
 
-	snprintf(command, sizeof(command), "mke2fs %s >/dev/null 2>&1", self->disk.path);
-	if (system(command))
-		SKIP(return, "no mke2fs");
-	snprintf(self->mountpoint, sizeof(self->mountpoint), "/tmp/mlock_rs_ext4.XXXXXX");
-	ASSERT_NE(NULL, mkdtemp(self->mountpoint));
-	ASSERT_EQ(0, mount(self->disk.path, self->mountpoint, "ext4", 0, NULL));
-	self->mounted = true;
-	snprintf(path, sizeof(path), "%s/file", self->mountpoint);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	ASSERT_LE(0, fd);
-	for (i = 0; i < NR_DISK_PAGES; i++) {
-		memset(page, fuse_byte(i), sizeof(page));
-		ASSERT_EQ((ssize_t)sizeof(page), write(fd, page, sizeof(page)));
-	}
-	ASSERT_EQ(0, fsync(fd));
-	ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
-	self->addr = map_region(NR_DISK_PAGES);
-	ASSERT_EQ(self->addr, mmap(self->addr, NR_DISK_PAGES * page_size, PROT_READ,
-				   MAP_SHARED | MAP_FIXED, fd, 0));
-	close(fd);
-	self->call = new_call(self->dev, self->addr, NR_DISK_PAGES);
-	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, NEVER_MS));
-	child = start_lock(self->call);
+	if (ret)
+		SKIP(return, "no ext4: %s", strerror(-ret));
+	map_cold(_metadata, self, slow_disk_file(&self->disk), MADV_NORMAL);
+	child = lock_call_start(self->call);
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(wait_held_back(child, self->call));
 	expect_killed(_metadata, child, self->call);

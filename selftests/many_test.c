@@ -8,8 +8,6 @@
 
 #include "mlock_rs_test.h"
 
-#define MAX_MAP_COUNT	"/proc/sys/vm/max_map_count"
-
 /* Every page of @addr becomes a VMA of its own. */
 static int one_vma_per_page(char *addr, size_t nr_pages)
 {
@@ -114,7 +112,7 @@ FIXTURE_SETUP(map_count)
 {
 	self->dev = mlock_rs_open();
 	ASSERT_LE(0, self->dev);
-	self->limit = read_number(MAX_MAP_COUNT);
+	self->limit = read_number(MAX_MAP_COUNT_PATH);
 	ASSERT_LT(0, self->limit);
 	self->addr = map_region(NR_PAGES);
 }
@@ -123,20 +121,7 @@ FIXTURE_TEARDOWN_PARENT(map_count)
 {
 	/* For the whole machine: also put back when the test has failed. */
 	if (self->limit > 0)
-		write_number(MAX_MAP_COUNT, self->limit);
-}
-
-/* From now on this process may have @spare more VMAs. */
-static void allow_vmas(struct __test_metadata *_metadata, int spare)
-{
-	struct snapshot now;
-	size_t nr, i;
-
-	take_snapshot(&now);
-	/* The vsyscall page is shown, but is in no mm. */
-	for (i = nr = 0; i < now.nr_vmas; i++)
-		nr += now.vma[i].start < 1UL << 63;
-	ASSERT_EQ(0, write_number(MAX_MAP_COUNT, nr + spare));
+		write_number(MAX_MAP_COUNT_PATH, self->limit);
 }
 
 /* Lock @nr pages from page @first on, which takes one split more than is allowed. */
@@ -161,7 +146,7 @@ static void expect_nothing_changed(struct __test_metadata *_metadata,
 TEST_F(map_count, inside_of_one_vma)
 {
 	/* Two splits, at 3 and at 6. The kernel does not say at which of them it failed. */
-	allow_vmas(_metadata, variant->spare);
+	ASSERT_EQ(0, allow_more_vmas(variant->spare));
 	expect_nothing_changed(_metadata, self, 3, 3);
 	EXPECT_TRUE(self->res.fail_addr == (uintptr_t)self->addr + 3 * page_size ||
 		    self->res.fail_addr == (uintptr_t)self->addr + 6 * page_size);
@@ -174,7 +159,7 @@ TEST_F(map_count, last_vma_has_to_be_split)
 	ASSERT_EQ(0, mlock_2(self->addr + 2 * page_size, 2 * page_size));
 	ASSERT_EQ(0, mlock_onfault(self->addr + 4 * page_size, 2 * page_size));
 	ASSERT_STREQ("uuLLffuuuuuu", states(self->addr, NR_PAGES));
-	allow_vmas(_metadata, variant->spare);
+	ASSERT_EQ(0, allow_more_vmas(variant->spare));
 	if (variant->spare) {
 		/* The one split that it takes is allowed. */
 		EXPECT_EQ(0, mlock_rs(self->dev, self->addr, 9 * page_size, NULL));
@@ -191,7 +176,7 @@ TEST_F(map_count, first_and_last_vma_have_to_be_split)
 	ASSERT_EQ(0, mprotect(self->addr + 4 * page_size, 2 * page_size, PROT_READ));
 	ASSERT_EQ(0, mlock_2(self->addr + 4 * page_size, 2 * page_size));
 	ASSERT_STREQ("uuuuLLuuuuuu", states(self->addr, NR_PAGES));
-	allow_vmas(_metadata, variant->spare);
+	ASSERT_EQ(0, allow_more_vmas(variant->spare));
 	expect_nothing_changed(_metadata, self, 2, 6);
 	EXPECT_EQ((uintptr_t)self->addr + (variant->spare ? 8 : 2) * page_size,
 		  self->res.fail_addr);
@@ -201,7 +186,7 @@ TEST_F(map_count, no_split_no_limit)
 {
 	/* Where the ends of the range are ends of VMAs, nothing has to be split. */
 	ASSERT_EQ(0, mprotect(self->addr + 4 * page_size, 4 * page_size, PROT_READ));
-	allow_vmas(_metadata, 0);
+	ASSERT_EQ(0, allow_more_vmas(0));
 	EXPECT_EQ(0, mlock_rs(self->dev, self->addr, NR_PAGES * page_size, NULL));
 	EXPECT_STREQ(all('L', NR_PAGES), states(self->addr, NR_PAGES));
 }
@@ -210,14 +195,14 @@ TEST_F(map_count, part_of_locked_memory_needs_no_split)
 {
 	/* It has its flag already: the ends of the range need not become ends of VMAs. */
 	ASSERT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
-	allow_vmas(_metadata, 0);
+	ASSERT_EQ(0, allow_more_vmas(0));
 	EXPECT_EQ(0, mlock_rs(self->dev, self->addr + 3 * page_size, 3 * page_size, &self->res));
 	EXPECT_EQ(0, self->res.locked);
 }
 
 TEST_F(map_count, as_many_as_are_needed)
 {
-	allow_vmas(_metadata, 2);
+	ASSERT_EQ(0, allow_more_vmas(2));
 	EXPECT_EQ(0, mlock_rs(self->dev, self->addr + 3 * page_size, 3 * page_size, NULL));
 	EXPECT_STREQ("uuuLLLuuuuuu", states(self->addr, NR_PAGES));
 }

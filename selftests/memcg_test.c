@@ -6,103 +6,68 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
+#include "locker.h"
+#include "memcg.h"
 #include "mlock_rs_test.h"
 
-#define CGROUPS		"/sys/fs/cgroup"
-#define CGROUP		CGROUPS "/mlock_rs_memcg_test"
 #define LIMIT		"8M"
 #define NR_PAGES	4096UL
 
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-/* How often the group's OOM killer has killed. */
-static long oom_kills(void)
-{
-	FILE *events = fopen(CGROUP "/memory.events", "re");
-	char line[128];
-	long kills = -1;
-
-	while (events && fgets(line, sizeof(line), events))
-		sscanf(line, "oom_kill %ld", &kills);
-	if (events)
-		fclose(events);
-	return kills;
-}
-
-/* What the process in the group tells about its call. */
-struct report {
-	int ret;
-	size_t vmlck, resident;
-	struct mlock_rs_lock res;
-};
+static struct memcg memcg;
 
 FIXTURE(memcg)
 {
 	int dev;
 	char *addr;
 	/* Of LOCK and of mlock(2). */
-	struct report *report;
-	int status[2];
+	struct lock_call *call[2];
 };
 
 FIXTURE_SETUP(memcg)
 {
+	int i;
+
 	self->dev = mlock_rs_open();
 	ASSERT_LE(0, self->dev);
-	self->report = mmap(NULL, 2 * sizeof(*self->report), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->report);
 	self->addr = map_region(NR_PAGES);
-	if (write_text(CGROUPS "/cgroup.subtree_control", "+memory") ||
-	    (mkdir(CGROUP, 0700) && errno != EEXIST))
+	for (i = 0; i < 2; i++) {
+		self->call[i] = lock_call_new(self->dev, self->addr, NR_PAGES);
+		self->call[i]->with_mlock = i;
+	}
+	if (memcg_create(&memcg, "memcg_test"))
 		SKIP(return, "no memory control groups");
-	ASSERT_EQ(0, write_text(CGROUP "/memory.max", LIMIT));
+	ASSERT_EQ(0, memcg_set(&memcg, "memory.max", LIMIT));
 	/* Without swap, where the kernel has it. */
-	write_text(CGROUP "/memory.swap.max", "0");
+	memcg_set(&memcg, "memory.swap.max", "0");
 }
 
 FIXTURE_TEARDOWN(memcg)
 {
-	rmdir(CGROUP);
+	memcg_destroy(&memcg);
 	close(self->dev);
 }
 
-/* In the group, LOCK or mlock(2) twice as much as its limit. Returns how the process ended. */
-static int lock_too_much(struct __test_metadata *_metadata, FIXTURE_DATA(memcg) * self,
-			 bool with_mlock, const char *oom_score_adj)
+static void enter(const char *oom_score_adj)
 {
-	struct report *report = &self->report[with_mlock];
-	pid_t child = fork();
+	if (write_text("/proc/self/oom_score_adj", oom_score_adj) || memcg_enter(&memcg))
+		_exit(1);
+}
+
+static void be_the_first_to_go(struct lock_call *call)
+{
+	(void)call;
+	enter("1000");
+}
+
+/* In the group, lock twice as much as its limit. Returns how the process ended. */
+static int lock_too_much(struct __test_metadata *_metadata, struct lock_call *call)
+{
+	pid_t child;
 	int status;
 
-	ASSERT_LE(0, child);
-	if (!child) {
-		const size_t len = NR_PAGES * page_size;
-
-		if (write_text("/proc/self/oom_score_adj", oom_score_adj) ||
-		    write_text(CGROUP "/cgroup.procs", "0"))
-			_exit(1);
-		if (with_mlock)
-			report->ret = mlock_2(self->addr, len);
-		else
-			report->ret = mlock_rs(self->dev, self->addr, len, &report->res);
-		report->vmlck = vmlck();
-		report->resident = resident_pages(self->addr, NR_PAGES);
-		_exit(0);
-	}
+	call->before = be_the_first_to_go;
+	child = lock_call_start(call);
+	ASSERT_LT(0, child);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	return status;
 }
@@ -111,18 +76,77 @@ TEST_F(memcg, limit_kills)
 {
 	long kills;
 
-	ASSERT_EQ(SIGKILL, WTERMSIG(lock_too_much(_metadata, self, true, "1000")));
-	kills = oom_kills();
+	ASSERT_EQ(SIGKILL, WTERMSIG(lock_too_much(_metadata, self->call[1])));
+	kills = memcg_oom_kills(&memcg);
 	ASSERT_LT(0, kills);
 	/* The same end for both, */
-	EXPECT_EQ(SIGKILL, WTERMSIG(lock_too_much(_metadata, self, false, "1000")));
+	EXPECT_EQ(SIGKILL, WTERMSIG(lock_too_much(_metadata, self->call[0])));
 	/* by the same hand, */
-	EXPECT_EQ(kills + 1, oom_kills());
+	EXPECT_EQ(kills + 1, memcg_oom_kills(&memcg));
 	/* and the same range can be locked where there is room. */
 	EXPECT_EQ(0, mlock_rs(self->dev, self->addr, NR_PAGES * page_size, NULL));
 	EXPECT_EQ(NR_PAGES, resident_pages(self->addr, NR_PAGES));
 	EXPECT_EQ(0, munmap(self->addr, NR_PAGES * page_size));
 	EXPECT_EQ(0, vmlck());
+}
+
+static void be_the_last_to_go(struct lock_call *call)
+{
+	/* All that is used after the call until there is room is faulted in before it. */
+	memset(call->states, 0, sizeof(call->states));
+	mlock_rs(call->dev, NULL, 0, &call->res);
+	mlock_2(NULL, 0);
+	usleep(1);
+	enter("-1000");
+}
+
+/* The same with a process that the OOM killer does not touch, which is given room afterwards. */
+static void lock_too_much_unkillable(struct __test_metadata *_metadata, struct lock_call *call)
+{
+	__u64 begin = now_ns();
+	pid_t child;
+	int status;
+
+	ASSERT_EQ(0, memcg_set(&memcg, "memory.max", LIMIT));
+	call->before = be_the_last_to_go;
+	atomic_store(&call->stay, true);
+	child = lock_call_start(call);
+	ASSERT_LT(0, child);
+	while (!atomic_load(&call->returned)) {
+		ASSERT_FALSE(give_up(begin)) {
+			TH_LOG("state %c", process_state(child));
+		}
+	}
+	ASSERT_EQ(0, memcg_set(&memcg, "memory.max", "max"));
+	atomic_store(&call->stay, false);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	ASSERT_EQ(0, WEXITSTATUS(status));
+}
+
+TEST_F(memcg, limit_and_nobody_to_kill)
+{
+	const struct lock_call *mine = self->call[0], *theirs = self->call[1];
+	const long kills = memcg_oom_kills(&memcg);
+	size_t resident;
+
+	lock_too_much_unkillable(_metadata, self->call[1]);
+	lock_too_much_unkillable(_metadata, self->call[0]);
+	EXPECT_EQ(kills, memcg_oom_kills(&memcg));
+	/* No memory for a page is EAGAIN, and the range is marked. */
+	EXPECT_EQ(-EAGAIN, theirs->ret);
+	EXPECT_EQ(theirs->ret, mine->ret);
+	EXPECT_EQ(theirs->vmlck, mine->vmlck);
+	EXPECT_EQ(NR_PAGES * page_size, mine->vmlck);
+	EXPECT_EQ(NR_PAGES, count(mine->states, 'l') + count(mine->states, 'L'));
+	/* The result says where it ended. */
+	resident = count(mine->states, 'L');
+	EXPECT_LT(0, resident);
+	EXPECT_GT(NR_PAGES, resident);
+	EXPECT_EQ(resident * page_size, mine->res.populated);
+	EXPECT_EQ((uintptr_t)self->addr + resident * page_size, mine->res.fail_addr);
+	EXPECT_EQ(EAGAIN, mine->res.error);
+	EXPECT_EQ(NR_PAGES * page_size, mine->res.locked);
 }
 
 TEST_HARNESS_MAIN

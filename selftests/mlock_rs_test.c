@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #define PAGEMAP_PRESENT		0x8000000000000000ULL
+#define PAGEMAP_SWAP		0x4000000000000000ULL
 #define PAGEMAP_PFN		0x007fffffffffffffULL
 #define MAX_STATES		4096
 
@@ -201,17 +202,26 @@ static void must(bool ok, const char *what)
 	}
 }
 
-size_t vmlck(void)
+long read_field(const char *path, const char *field)
 {
 	static struct lines l;
-	size_t kb = 0;
-	bool found = false;
+	const size_t len = strlen(field);
+	long number = -1;
 	char *line;
 
-	must(lines_open(&l, "/proc/self/status"), "/proc/self/status");
+	if (!lines_open(&l, path))
+		return -1;
 	while ((line = lines_next(&l)))
-		found |= sscanf(line, "VmLck: %zu kB", &kb) == 1;
-	must(found, "VmLck");
+		if (number < 0 && !strncmp(line, field, len))
+			number = strtol(line + len, NULL, 10);
+	return number;
+}
+
+size_t vmlck(void)
+{
+	long kb = read_field("/proc/self/status", "VmLck:");
+
+	must(kb >= 0, "VmLck");
 	return kb * 1024;
 }
 
@@ -346,7 +356,8 @@ size_t count_kpageflag(const void *addr, size_t nr_pages, unsigned int kpf)
 	return n;
 }
 
-size_t resident_pages(const void *addr, size_t nr_pages)
+/* Number of pages of the range whose entry in pagemap has one of @bits. */
+static size_t count_entries(const void *addr, size_t nr_pages, __u64 bits)
 {
 	static __u64 entry[4096];
 	off_t pos = (uintptr_t)addr / page_size * sizeof(entry[0]);
@@ -359,12 +370,31 @@ size_t resident_pages(const void *addr, size_t nr_pages)
 
 		must(got > 0, "/proc/self/pagemap");
 		for (i = 0; i < got / sizeof(entry[0]); i++)
-			n += !!(entry[i] & PAGEMAP_PRESENT);
+			n += !!(entry[i] & bits);
 		nr_pages -= got / sizeof(entry[0]);
 		pos += got;
 	}
 	close(pagemap);
 	return n;
+}
+
+size_t resident_pages(const void *addr, size_t nr_pages)
+{
+	return count_entries(addr, nr_pages, PAGEMAP_PRESENT);
+}
+
+size_t swapped_pages(const void *addr, size_t nr_pages)
+{
+	return count_entries(addr, nr_pages, PAGEMAP_SWAP);
+}
+
+__u64 page_frame(const void *addr)
+{
+	int pagemap = open_or_stop("/proc/self/pagemap");
+	__u64 entry = read_entry(pagemap, (uintptr_t)addr / page_size);
+
+	close(pagemap);
+	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
 }
 
 size_t smaps_bytes(const void *addr, size_t len, const char *field)
@@ -499,17 +529,25 @@ int allow_more_vmas(int spare)
 	return write_number(MAX_MAP_COUNT_PATH, nr + spare);
 }
 
-int write_number(const char *path, long value)
+int write_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 	int ret = 0;
 
 	if (fd < 0)
 		return -errno;
-	if (dprintf(fd, "%ld\n", value) < 0)
+	if (write(fd, text, strlen(text)) < 0)
 		ret = -errno;
 	close(fd);
 	return ret;
+}
+
+int write_number(const char *path, long value)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%ld\n", value);
+	return write_text(path, text);
 }
 
 long read_number(const char *path)
@@ -523,6 +561,26 @@ long read_number(const char *path)
 	n = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	return n > 0 ? strtol(text, NULL, 10) : -EIO;
+}
+
+char page_byte(size_t page)
+{
+	return 'A' + page % 26;
+}
+
+int write_cold(int fd, size_t nr_pages)
+{
+	char page[page_size];
+	size_t i;
+
+	for (i = 0; i < nr_pages; i++) {
+		memset(page, page_byte(i), sizeof(page));
+		if (pwrite(fd, page, sizeof(page), i * page_size) != (ssize_t)sizeof(page))
+			return -EIO;
+	}
+	if (fsync(fd))
+		return -errno;
+	return -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
 __u64 seed(void)

@@ -65,6 +65,12 @@ size_t count_kpageflag(const void *addr, size_t nr_pages, unsigned int kpf);
 /* Number of pages of the range that are in the page table. Needs no capability. */
 size_t resident_pages(const void *addr, size_t nr_pages);
 
+/* Number of pages of the range whose page table entry says where in the swap they are. */
+size_t swapped_pages(const void *addr, size_t nr_pages);
+
+/* The page frame that is mapped at @addr, 0 if none is. Needs CAP_SYS_ADMIN. */
+__u64 page_frame(const void *addr);
+
 /* Sum of one field of smaps, "Locked:" or "Rss:", over the VMAs inside the range. In bytes. */
 size_t smaps_bytes(const void *addr, size_t len, const char *field);
 
@@ -109,9 +115,17 @@ void no_huge_pages(void *addr, size_t len);
 #define MAX_MAP_COUNT_PATH	"/proc/sys/vm/max_map_count"
 int allow_more_vmas(int spare);
 
-/* A number in a file of /proc/sys or /sys. Returns 0 or -errno. */
+/* What stands in a file of /proc or /sys. Returns 0 or -errno. */
+int write_text(const char *path, const char *text);
 int write_number(const char *path, long value);
 long read_number(const char *path);
+/* The number in the first line that begins with @field, -1 if there is none. */
+long read_field(const char *path, const char *field);
+
+/* What each byte of a page of a file is, where a test wants to know the page again. */
+char page_byte(size_t page);
+/* Fills @fd with pages of page_byte() and takes them from the page cache. Returns 0 or -errno. */
+int write_cold(int fd, size_t nr_pages);
 
 /* $SEED if it is set, or a new one; and the numbers that follow from it. */
 __u64 seed(void);

@@ -6,12 +6,9 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include <fcntl.h>
-#include <stdatomic.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 
+#include "locker.h"
 #include "mlock_rs_test.h"
 #include "slow_disk.h"
 
@@ -19,25 +16,17 @@
 #define NR_LEFT		16UL
 #define DISK_BYTES	(16UL << 20)
 #define NEVER_MS	60000
-#define HANG_NS		20000000000ULL
 /* The contract. */
 #define KILL_NS		100000000ULL
 
-struct report {
-	int ret;
-	size_t vmlck;
-	struct mlock_rs_lock res;
-	char states[NR_PAGES + 1];
-};
-
 FIXTURE(truncate)
 {
-	int dev, file;
+	int dev;
 	struct slow_disk disk;
-	char mountpoint[32];
-	bool mounted;
-	char *addr;
-	struct report *report;
+	/* For LOCK and for mlock(2). */
+	int file[2];
+	char *addr[2];
+	struct lock_call *call[2];
 };
 
 FIXTURE_VARIANT(truncate)
@@ -52,129 +41,62 @@ FIXTURE_VARIANT_ADD(truncate, slow_disk)
 
 FIXTURE_SETUP(truncate)
 {
-	char text[128], page[page_size];
-	size_t i;
-	int ret;
+	int ret, i;
 
 	self->dev = mlock_rs_open();
 	ASSERT_LE(0, self->dev);
 	ret = slow_disk_create(&self->disk, DISK_BYTES);
 	if (ret)
 		SKIP(return, "no slow disk: %s", strerror(-ret));
-	snprintf(text, sizeof(text), "mke2fs %s >/dev/null 2>&1", self->disk.path);
-	if (system(text))
-		SKIP(return, "no mke2fs");
-	snprintf(self->mountpoint, sizeof(self->mountpoint), "/tmp/mlock_rs_ext4.XXXXXX");
-	ASSERT_NE(NULL, mkdtemp(self->mountpoint));
-	ASSERT_EQ(0, mount(self->disk.path, self->mountpoint, "ext4", 0, NULL));
-	self->mounted = true;
-	self->file = open(self->mountpoint, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	ASSERT_LE(0, self->file);
-	memset(page, 'x', sizeof(page));
-	for (i = 0; i < NR_PAGES; i++)
-		ASSERT_EQ((ssize_t)sizeof(page), write(self->file, page, sizeof(page)));
-	ASSERT_EQ(0, fsync(self->file));
-	ASSERT_EQ(0, posix_fadvise(self->file, 0, 0, POSIX_FADV_DONTNEED));
-	self->addr = map_region(NR_PAGES);
-	ASSERT_EQ(self->addr, mmap(self->addr, NR_PAGES * page_size, PROT_READ,
-				   MAP_SHARED | MAP_FIXED, self->file, 0));
-	self->report = mmap(NULL, sizeof(*self->report), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->report);
-	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, NEVER_MS));
+	ret = slow_disk_mount(&self->disk);
+	if (ret)
+		SKIP(return, "no ext4: %s", strerror(-ret));
+	for (i = 0; i < 2; i++) {
+		self->file[i] = slow_disk_file(&self->disk);
+		ASSERT_LE(0, self->file[i]);
+		ASSERT_EQ(0, write_cold(self->file[i], NR_PAGES));
+		self->addr[i] = map_region(NR_PAGES);
+		ASSERT_EQ(self->addr[i], mmap(self->addr[i], NR_PAGES * page_size, PROT_READ,
+					      MAP_SHARED | MAP_FIXED, self->file[i], 0));
+		self->call[i] = lock_call_new(self->dev, self->addr[i], NR_PAGES);
+		self->call[i]->with_mlock = i;
+	}
 }
 
 FIXTURE_TEARDOWN(truncate)
 {
+	int i;
+
 	slow_disk_read_ms(&self->disk, 0);
-	if (self->addr)
-		munmap(self->addr, NR_PAGES * page_size);
-	close(self->file);
-	if (self->mounted)
-		umount2(self->mountpoint, MNT_DETACH);
-	rmdir(self->mountpoint);
+	for (i = 0; i < 2; i++) {
+		if (self->addr[i])
+			munmap(self->addr[i], NR_PAGES * page_size);
+		close(self->file[i]);
+	}
 	slow_disk_destroy(&self->disk);
-}
-
-/* A process that dies with the test. */
-static pid_t start(void)
-{
-	pid_t parent = getpid(), child = fork();
-
-	if (!child) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-	}
-	return child;
-}
-
-static pid_t start_lock(FIXTURE_DATA(truncate) * self, bool with_mlock)
-{
-	const size_t len = NR_PAGES * page_size;
-	pid_t child = start();
-
-	if (child)
-		return child;
-	if (with_mlock)
-		self->report->ret = mlock_2(self->addr, len);
-	else
-		self->report->ret = mlock_rs(self->dev, self->addr, len, &self->report->res);
-	self->report->vmlck = vmlck();
-	snprintf(self->report->states, sizeof(self->report->states), "%s",
-		 states(self->addr, NR_PAGES));
-	_exit(0);
-}
-
-static long status_number(pid_t pid, const char *field)
-{
-	char path[32], line[128];
-	long number = -1;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file))
-		if (!strncmp(line, field, strlen(field)))
-			number = strtol(line + strlen(field), NULL, 10);
-	if (file)
-		fclose(file);
-	return number;
-}
-
-/* Waits until @pid has marked the range: from then on it waits for the pages. */
-static bool wait_marked(pid_t pid)
-{
-	__u64 end = now_ns() + HANG_NS;
-
-	while (status_number(pid, "VmLck:") * 1024L != (long)(NR_PAGES * page_size)) {
-		if (now_ns() > end)
-			return false;
-		usleep(1000);
-	}
-	return true;
 }
 
 /* Shortens the file in a process of its own, which waits for the pages as well. */
 static pid_t start_truncation(struct __test_metadata *_metadata, FIXTURE_DATA(truncate) * self,
 			      bool with_mlock)
 {
-	__u64 end = now_ns() + HANG_NS;
-	pid_t child = start();
+	const int file = self->file[with_mlock];
+	pid_t child = fork_with_test();
+	__u64 begin = now_ns();
 	struct stat st;
 
 	ASSERT_LE(0, child);
 	if (!child)
-		_exit(ftruncate(self->file, NR_LEFT * page_size) ? 1 : 0);
-	/* mlock(2) waits with the invalidate lock of the file, and the size changes after it. */
-	if (with_mlock)
-		return child;
-	/* LOCK does not: the size changes, and then the truncation waits for the pages. */
+		_exit(ftruncate(file, NR_LEFT * page_size) ? 1 : 0);
+	/*
+	 * mlock(2) waits with the invalidate lock of the file, and the size changes after it. LOCK
+	 * does not: the size changes, and then the truncation waits for the pages.
+	 */
 	do {
-		ASSERT_GT(end, now_ns());
-		usleep(1000);
-		ASSERT_EQ(0, fstat(self->file, &st));
-	} while (st.st_size != (off_t)(NR_LEFT * page_size));
+		ASSERT_FALSE(give_up(begin));
+		ASSERT_EQ(0, fstat(file, &st));
+	} while (with_mlock ? process_state(child) != 'D' :
+			      st.st_size != (off_t)(NR_LEFT * page_size));
 	return child;
 }
 
@@ -190,28 +112,37 @@ static void join(struct __test_metadata *_metadata, pid_t child)
 static void truncate_during(struct __test_metadata *_metadata, FIXTURE_DATA(truncate) * self,
 			    bool with_mlock)
 {
-	pid_t locker = start_lock(self, with_mlock), truncater;
+	struct lock_call *call = self->call[with_mlock];
+	pid_t locker, truncater;
 
+	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, NEVER_MS));
+	locker = lock_call_start(call);
 	ASSERT_LT(0, locker);
-	ASSERT_TRUE(wait_marked(locker));
+	ASSERT_TRUE(wait_marked(locker, call));
 	truncater = start_truncation(_metadata, self, with_mlock);
 	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
 	join(_metadata, locker);
 	join(_metadata, truncater);
-
-	/* No page beyond the new end; but the VMA is marked, as after any failure to populate. */
-	EXPECT_EQ(-ENOMEM, self->report->ret);
-	EXPECT_EQ(NR_PAGES * page_size, self->report->vmlck);
-	EXPECT_EQ(NR_LEFT, count(self->report->states, 'L'));
-	EXPECT_EQ(NR_PAGES - NR_LEFT, count(self->report->states, 'l'));
 }
 
-TEST_F(truncate, fails_beyond_the_new_end)
+TEST_F(truncate, fails_beyond_the_new_end_as_mlock)
 {
+	const struct lock_call *mine = self->call[0], *theirs = self->call[1];
+
+	truncate_during(_metadata, self, true);
 	truncate_during(_metadata, self, false);
-	EXPECT_EQ((uintptr_t)self->addr + NR_LEFT * page_size, self->report->res.fail_addr);
-	EXPECT_EQ(NR_LEFT * page_size, self->report->res.populated);
-	EXPECT_EQ(ENOMEM, self->report->res.error);
+
+	/* No page beyond the new end; but the VMA is marked, as after any failure to populate. */
+	EXPECT_EQ(-ENOMEM, theirs->ret);
+	EXPECT_EQ(theirs->ret, mine->ret);
+	EXPECT_EQ(NR_PAGES * page_size, mine->vmlck);
+	EXPECT_EQ(theirs->vmlck, mine->vmlck);
+	EXPECT_EQ(NR_LEFT, count(mine->states, 'L'));
+	EXPECT_EQ(NR_PAGES - NR_LEFT, count(mine->states, 'l'));
+	EXPECT_STREQ(theirs->states, mine->states);
+	EXPECT_EQ((uintptr_t)self->addr[0] + NR_LEFT * page_size, mine->res.fail_addr);
+	EXPECT_EQ(NR_LEFT * page_size, mine->res.populated);
+	EXPECT_EQ(ENOMEM, mine->res.error);
 }
 
 /*
@@ -219,36 +150,16 @@ TEST_F(truncate, fails_beyond_the_new_end)
  * invalidate lock, which the truncation holds while it waits for the disk, also with FOLL_NOWAIT,
  * and nothing can end that. mlock_rs(4) lists it under "Waiting".
  */
-/* Waits until the process sleeps in the kernel function. */
-static bool wait_in(pid_t pid, const char *function)
-{
-	__u64 end = now_ns() + HANG_NS;
-	char path[32], text[64];
-	ssize_t len;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/wchan", pid);
-	do {
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-		close(fd);
-		if (len > 0) {
-			text[len] = '\0';
-			if (!strcmp(text, function))
-				return true;
-		}
-	} while (now_ns() < end);
-	return false;
-}
-
 TEST_F(truncate, sigkill_meanwhile)
 {
-	pid_t locker = start_lock(self, false), truncater, pid;
+	pid_t locker, truncater, pid;
 	__u64 begin, ns;
 	int status;
 
+	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, NEVER_MS));
+	locker = lock_call_start(self->call[0]);
 	ASSERT_LT(0, locker);
-	ASSERT_TRUE(wait_marked(locker));
+	ASSERT_TRUE(wait_marked(locker, self->call[0]));
 	truncater = start_truncation(_metadata, self, false);
 	/* Until then it sleeps in a way that SIGKILL ends, and that is not what this is about. */
 	EXPECT_TRUE(wait_in(locker, "filemap_fault"));

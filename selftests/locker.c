@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * LOCK or mlock(2) in a process of its own, with the mappings of the test; and what can be seen of
+ * a process from outside.
+ */
+#define _GNU_SOURCE
+#include "locker.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "mlock_rs_test.h"
+
+struct lock_call *lock_call_new(int dev, char *addr, size_t nr_pages)
+{
+	struct lock_call *call = mmap(NULL, sizeof(*call), PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (call == MAP_FAILED || nr_pages > LOCK_CALL_PAGES)
+		abort();
+	call->dev = dev;
+	call->addr = addr;
+	call->len = nr_pages * page_size;
+	return call;
+}
+
+pid_t fork_with_test(void)
+{
+	pid_t parent = getpid(), child = fork();
+
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+	}
+	return child;
+}
+
+pid_t lock_call_start(struct lock_call *call)
+{
+	pid_t child = fork_with_test();
+
+	if (child)
+		return child;
+	if (call->before)
+		call->before(call);
+	atomic_store(&call->begun, true);
+	if (call->with_mlock)
+		call->ret = mlock_2(call->addr, call->len);
+	else
+		call->ret = mlock_rs(call->dev, call->addr, call->len, &call->res);
+	atomic_store(&call->returned, true);
+	while (atomic_load(&call->stay))
+		usleep(1000);
+	call->vmlck = vmlck();
+	snprintf(call->states, sizeof(call->states), "%s",
+		 states(call->addr, call->len / page_size));
+	_exit(0);
+}
+
+static long status_number(pid_t pid, const char *field)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	return read_field(path, field);
+}
+
+bool give_up(__u64 begin)
+{
+	usleep(1000);
+	return now_ns() - begin > HANG_MS * 1000000ULL;
+}
+
+bool wait_marked(pid_t pid, const struct lock_call *call)
+{
+	__u64 begin = now_ns();
+
+	while (status_number(pid, "VmLck:") * 1024L != (long)call->len)
+		if (atomic_load(&call->returned) || give_up(begin))
+			return false;
+	return true;
+}
+
+bool wait_sleeps(pid_t pid, long times)
+{
+	long before = status_number(pid, "voluntary_ctxt_switches:");
+	__u64 begin = now_ns();
+
+	while (status_number(pid, "voluntary_ctxt_switches:") < before + times)
+		if (give_up(begin))
+			return false;
+	return true;
+}
+
+bool wait_held_back(pid_t pid, const struct lock_call *call)
+{
+	return wait_marked(pid, call) && wait_sleeps(pid, 3) && !atomic_load(&call->returned);
+}
+
+/* The text of /proc/PID/@name, "" if there is none. */
+static void read_proc(pid_t pid, const char *name, char *text, size_t size)
+{
+	char path[48];
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	len = fd < 0 ? 0 : read(fd, text, size - 1);
+	text[len > 0 ? len : 0] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
+bool wait_in(pid_t pid, const char *function)
+{
+	__u64 begin = now_ns();
+	char text[64];
+
+	do {
+		read_proc(pid, "wchan", text, sizeof(text));
+		if (!strcmp(text, function))
+			return true;
+	} while (!give_up(begin));
+	return false;
+}
+
+char process_state(pid_t pid)
+{
+	char text[256], *comm_end;
+
+	read_proc(pid, "stat", text, sizeof(text));
+	/* A comm may contain anything: the state is what stands behind its end. */
+	comm_end = strrchr(text, ')');
+	return comm_end ? comm_end[2] : 0;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * LOCK or mlock(2) in a process of its own, with the mappings of the test; and what can be seen of
+ * a process from outside.
+ */
+#ifndef MLOCK_RS_LOCKER_H
+#define MLOCK_RS_LOCKER_H
+
+#include <linux/mlock_rs.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Nothing that works takes as long as this. */
+#define HANG_MS		20000
+
+#define LOCK_CALL_PAGES	4096
+
+/* What the process that locks and the test tell each other. */
+struct lock_call {
+	char *addr;
+	size_t len;
+	int dev;
+	bool with_mlock;
+	/* What the process does before the call, or NULL. */
+	void (*before)(struct lock_call *call);
+	/* As long as this is set, it touches no memory after the call but what is here. */
+	atomic_bool stay;
+	atomic_bool begun, returned;
+	int ret;
+	struct mlock_rs_lock res;
+	/* Looked at after the call. */
+	size_t vmlck;
+	char states[LOCK_CALL_PAGES + 1];
+};
+
+/* Stops the test if there is no memory for it. */
+struct lock_call *lock_call_new(int dev, char *addr, size_t nr_pages);
+/* Begins the call. Returns the process, or -1. */
+pid_t lock_call_start(struct lock_call *call);
+
+/* fork(), with a child that dies with the test. */
+pid_t fork_with_test(void);
+
+/* Sleeps for a moment. Whether a wait that began at @begin has taken too long. */
+bool give_up(__u64 begin);
+/* Each of them returns false if it does not come about. @pid may be a thread. */
+/* Waits until the range is marked: from then on the process waits for the pages. */
+bool wait_marked(pid_t pid, const struct lock_call *call);
+/* Waits until it has marked the range and sleeps with the lock held, again and again. */
+bool wait_held_back(pid_t pid, const struct lock_call *call);
+/* Waits until it has gone to sleep @times times more than now. */
+bool wait_sleeps(pid_t pid, long times);
+/* Waits until it sleeps in this function of the kernel. */
+bool wait_in(pid_t pid, const char *function);
+/* The letter of /proc/PID/stat, 0 if there is none. */
+char process_state(pid_t pid);
+
+#endif /* MLOCK_RS_LOCKER_H */
