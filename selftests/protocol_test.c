@@ -7,20 +7,12 @@
 #include "kselftest_harness.h"
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "mlock_rs_test.h"
 #include "trace.h"
 
 #define NR_PAGES	64UL
-
-/* A downgrade shows as an acquisition for reading that nothing was started for. */
-#define STRICT	"start-write acquired-write acquired-read released-read"
-/* What a call does that fails before it downgrades. */
-#define LOOKED	"start-write acquired-write released-write"
-/* mlock(2). */
-#define GAVE_UP	LOOKED " start-read acquired-read released-read"
 
 FIXTURE(protocol)
 {
@@ -67,16 +59,14 @@ static int traced_lock(struct __test_metadata *_metadata, FIXTURE_DATA(protocol)
 	*self->arg = (struct mlock_rs_lock) {
 		.addr = (uintptr_t)addr, .len = len, .flags = flags
 	};
-	trace_start(&self->trace);
-	ret = ioctl(self->dev, MLOCK_RS_LOCK, self->arg) ? -errno : 0;
-	ASSERT_EQ(0, trace_stop(&self->trace));
+	ASSERT_EQ(0, trace_ioctl(&self->trace, self->dev, MLOCK_RS_LOCK, self->arg, &ret));
 	return ret;
 }
 
 TEST_F(protocol, one_vma)
 {
 	EXPECT_EQ(0, traced_lock(_metadata, self, self->addr, NR_PAGES * page_size, 0));
-	EXPECT_STREQ(STRICT, lock_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_STRICT, lock_sequence(&self->trace, self->tid));
 }
 
 TEST_F(protocol, many_vmas_some_of_them_resident)
@@ -91,14 +81,14 @@ TEST_F(protocol, many_vmas_some_of_them_resident)
 
 	EXPECT_EQ(0, traced_lock(_metadata, self, self->addr + 4 * page_size,
 				 (NR_PAGES - 8) * page_size, 0));
-	EXPECT_STREQ(STRICT, lock_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_STRICT, lock_sequence(&self->trace, self->tid));
 }
 
 TEST_F(protocol, nothing_left_to_do)
 {
 	ASSERT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
 	EXPECT_EQ(0, traced_lock(_metadata, self, self->addr, NR_PAGES * page_size, 0));
-	EXPECT_STREQ(STRICT, lock_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_STRICT, lock_sequence(&self->trace, self->tid));
 }
 
 TEST_F(protocol, pages_of_a_file)
@@ -124,7 +114,7 @@ TEST_F(protocol, pages_of_a_file)
 	ASSERT_NE(MAP_FAILED, file);
 
 	EXPECT_EQ(0, traced_lock(_metadata, self, file, NR_PAGES * page_size, 0));
-	EXPECT_STREQ(STRICT, lock_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_STRICT, lock_sequence(&self->trace, self->tid));
 	munmap(file, NR_PAGES * page_size);
 	close(fd);
 }
@@ -134,7 +124,7 @@ TEST_F(protocol, failure_while_populating)
 	ASSERT_EQ(0, mprotect(self->addr + 9 * page_size, page_size, PROT_NONE));
 	EXPECT_EQ(-ENOMEM, traced_lock(_metadata, self, self->addr, NR_PAGES * page_size, 0));
 	EXPECT_EQ(9 * page_size, self->arg->populated);
-	EXPECT_STREQ(STRICT, lock_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_STRICT, lock_sequence(&self->trace, self->tid));
 }
 
 TEST_F(protocol, hole)
@@ -142,7 +132,7 @@ TEST_F(protocol, hole)
 	ASSERT_EQ(0, munmap(self->addr + 9 * page_size, page_size));
 	EXPECT_EQ(-ENOMEM, traced_lock(_metadata, self, self->addr, NR_PAGES * page_size, 0));
 	/* Never downgraded: there was nothing to populate. */
-	EXPECT_STREQ(LOOKED, lock_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_LOOKED, lock_sequence(&self->trace, self->tid));
 }
 
 TEST_F(protocol, limit)
@@ -152,7 +142,7 @@ TEST_F(protocol, limit)
 	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
 	ASSERT_EQ(0, drop_privileges(1ULL << 1 /* CAP_DAC_OVERRIDE, for the trace */));
 	EXPECT_EQ(-ENOMEM, traced_lock(_metadata, self, self->addr, NR_PAGES * page_size, 0));
-	EXPECT_STREQ(LOOKED, lock_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_LOOKED, lock_sequence(&self->trace, self->tid));
 }
 
 TEST_F(protocol, bad_argument_does_not_take_the_lock)
@@ -179,7 +169,7 @@ TEST_F(protocol, mlock_gives_the_lock_up_before_it_populates)
 	trace_start(&self->trace);
 	EXPECT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
 	ASSERT_EQ(0, trace_stop(&self->trace));
-	EXPECT_STREQ(GAVE_UP, lock_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_GAVE_UP, lock_sequence(&self->trace, self->tid));
 }
 
 TEST_HARNESS_MAIN

@@ -7,7 +7,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "mlock_rs_test.h"
@@ -285,19 +284,16 @@ TEST_F(query, holds_the_lock_once_for_reading)
 
 	ASSERT_EQ(0, trace_open(&trace, &tid, 1));
 	ASSERT_EQ(0, mlock_2(self->addr + 2 * page_size, 4 * page_size));
-	trace_start(&trace);
-	ioctl(self->dev, MLOCK_RS_QUERY, arg);
-	trace_stop(&trace);
+	/* Once without a range: code and data of this program are resident afterwards. */
+	trace_ioctl(&trace, self->dev, MLOCK_RS_QUERY, arg, &ret);
 
 	arg->addr = (uintptr_t)self->addr;
 	arg->len = NR_PAGES * page_size;
-	trace_start(&trace);
-	ret = ioctl(self->dev, MLOCK_RS_QUERY, arg) ? -errno : 0;
-	EXPECT_EQ(0, trace_stop(&trace));
+	EXPECT_EQ(0, trace_ioctl(&trace, self->dev, MLOCK_RS_QUERY, arg, &ret));
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(4 * page_size, arg->locked);
 	/* Several VMAs and holes in the page table, and one hold for all of it. */
-	EXPECT_STREQ("start-read acquired-read released-read", full_sequence(&trace, tid));
+	EXPECT_STREQ(TRACE_READ, full_sequence(&trace, tid));
 	trace_close(&trace);
 }
 

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -154,6 +155,13 @@ int trace_stop(struct trace *t)
 	}
 	fclose(f);
 	return complete && t->nr < ARRAY_SIZE(t->event) ? 0 : -EOVERFLOW;
+}
+
+int trace_ioctl(struct trace *t, int fd, unsigned long cmd, void *arg, int *ret)
+{
+	trace_start(t);
+	*ret = ioctl(fd, cmd, arg) ? -errno : 0;
+	return trace_stop(t);
 }
 
 static const char *sequence(const struct trace *t, pid_t tid, bool from_first_write)

@@ -38,6 +38,26 @@ void trace_start(struct trace *t);
 int trace_stop(struct trace *t);
 
 /*
+ * One ioctl, and nothing else, between the two. @arg and the code have to be resident, or their
+ * faults are traced, too: make the call once without looking at the result. Returns what
+ * trace_stop() does; @ret gets 0 or -errno.
+ */
+int trace_ioctl(struct trace *t, int fd, unsigned long cmd, void *arg, int *ret);
+
+/*
+ * What lock_sequence() and full_sequence() say.
+ *
+ * A downgrade shows as an acquisition for reading that nothing was started for.
+ */
+#define TRACE_STRICT	"start-write acquired-write acquired-read released-read"
+/* What a call does that unlocks, or fails before it downgrades. */
+#define TRACE_LOOKED	"start-write acquired-write released-write"
+/* A query. */
+#define TRACE_READ	"start-read acquired-read released-read"
+/* mlock(2). */
+#define TRACE_GAVE_UP	TRACE_LOOKED " " TRACE_READ
+
+/*
  * The events of one thread in words, from the first one that has to do with a write lock on, say
  * "start-write acquired-write released-write". Good until the next call.
  */

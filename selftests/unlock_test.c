@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "mlock_rs_test.h"
@@ -174,20 +173,16 @@ TEST_F(unlock, holds_the_lock_once_for_writing)
 
 	ASSERT_EQ(0, trace_open(&trace, &tid, 1));
 	/* Once without a range: code and data of this program are resident afterwards. */
-	trace_start(&trace);
-	ioctl(self->dev, MLOCK_RS_UNLOCK, arg);
-	trace_stop(&trace);
+	trace_ioctl(&trace, self->dev, MLOCK_RS_UNLOCK, arg, &ret);
 
 	ASSERT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
 	arg->addr = (uintptr_t)self->addr;
 	arg->len = NR_PAGES * page_size;
-	trace_start(&trace);
-	ret = ioctl(self->dev, MLOCK_RS_UNLOCK, arg) ? -errno : 0;
-	EXPECT_EQ(0, trace_stop(&trace));
+	EXPECT_EQ(0, trace_ioctl(&trace, self->dev, MLOCK_RS_UNLOCK, arg, &ret));
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(NR_PAGES * page_size, arg->unlocked);
 	/* Nothing to populate, so nothing to downgrade for. */
-	EXPECT_STREQ("start-write acquired-write released-write", full_sequence(&trace, tid));
+	EXPECT_STREQ(TRACE_LOOKED, full_sequence(&trace, tid));
 	trace_close(&trace);
 }
 

@@ -8,7 +8,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "mlock_rs_test.h"
@@ -16,10 +15,6 @@
 
 #define NR_PAGES	32UL
 #define MAX_RANGES	((size_t)MLOCK_RS_MAX_RANGES)
-
-/* As in protocol_test.c. */
-#define STRICT	"start-write acquired-write acquired-read released-read"
-#define LOOKED	"start-write acquired-write released-write"
 
 /* Pages of the region, and bytes by which the range begins later and ends earlier. */
 struct pages {
@@ -453,9 +448,7 @@ static int traced(struct __test_metadata *_metadata, FIXTURE_DATA(vector_protoco
 
 	self->call->lockv.ranges = (uintptr_t)self->call->ranges;
 	self->call->lockv.nr_ranges = ARRAY_SIZE(self->call->ranges);
-	trace_start(&self->trace);
-	ret = ioctl(self->dev, cmd, self->call) ? -errno : 0;
-	ASSERT_EQ(0, trace_stop(&self->trace));
+	ASSERT_EQ(0, trace_ioctl(&self->trace, self->dev, cmd, self->call, &ret));
 	return ret;
 }
 
@@ -463,14 +456,14 @@ TEST_F(vector_protocol, lockv_holds_it_once)
 {
 	EXPECT_EQ(0, traced(_metadata, self, MLOCK_RS_LOCKV));
 	EXPECT_EQ(14 * page_size, self->call->lockv.populated);
-	EXPECT_STREQ(STRICT, full_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_STRICT, full_sequence(&self->trace, self->tid));
 }
 
 TEST_F(vector_protocol, lockv_with_a_hole_never_downgrades)
 {
 	ASSERT_EQ(0, munmap(self->addr + 24 * page_size, page_size));
 	EXPECT_EQ(-ENOMEM, traced(_metadata, self, MLOCK_RS_LOCKV));
-	EXPECT_STREQ(LOOKED, full_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_LOOKED, full_sequence(&self->trace, self->tid));
 }
 
 TEST_F(vector_protocol, unlockv_holds_it_once)
@@ -478,7 +471,7 @@ TEST_F(vector_protocol, unlockv_holds_it_once)
 	ASSERT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
 	EXPECT_EQ(0, traced(_metadata, self, MLOCK_RS_UNLOCKV));
 	EXPECT_EQ(14 * page_size, self->call->unlockv.unlocked);
-	EXPECT_STREQ(LOOKED, full_sequence(&self->trace, self->tid));
+	EXPECT_STREQ(TRACE_LOOKED, full_sequence(&self->trace, self->tid));
 }
 
 /*
