@@ -8,6 +8,7 @@
 #include "kselftest_harness.h"
 
 #include "mlock_rs_test.h"
+#include "twin.h"
 
 #define HUGE_SIZE	(2UL << 20)
 #define GIGANTIC_SIZE	(512 * HUGE_SIZE)
@@ -63,19 +64,13 @@ static size_t huge_bytes(const char *addr)
 static void same_as_mlock(struct __test_metadata *_metadata, FIXTURE_DATA(huge) * self,
 			  size_t first, size_t nr_pages)
 {
-	const size_t all_pages = HUGE_SIZE / page_size, len = nr_pages * page_size;
-	const size_t before = vmlck();
-	int expected = mlock_2(self->theirs + first * page_size, len);
-	const size_t between = vmlck();
+	const size_t all_pages = HUGE_SIZE / page_size, offset = first * page_size;
 	size_t i;
 
-	EXPECT_EQ(expected, mlock_rs(self->dev, self->mine + first * page_size, len, &self->res));
-	EXPECT_EQ(between - before, vmlck() - between);
-	EXPECT_EQ(between - before, self->res.locked);
-	EXPECT_EQ(len, self->res.populated);
+	EXPECT_EQ(0, lock_twins(_metadata, self->dev, self->mine + offset, self->theirs + offset,
+				nr_pages, &self->res));
 	EXPECT_STREQ(states(self->theirs, all_pages), states(self->mine, all_pages));
 	EXPECT_EQ(huge_bytes(self->theirs), huge_bytes(self->mine));
-	drain_lru();
 	EXPECT_EQ(count_kpageflag(self->theirs, all_pages, KPF_MLOCKED_BIT),
 		  count_kpageflag(self->mine, all_pages, KPF_MLOCKED_BIT));
 	for (i = 0; i < HUGE_SIZE; i += page_size)
@@ -124,7 +119,6 @@ FIXTURE(gigantic)
 {
 	int dev;
 	long before;
-	char *addr;
 };
 
 FIXTURE_SETUP(gigantic)
@@ -136,9 +130,6 @@ FIXTURE_SETUP(gigantic)
 		write_number(NR_GIGANTIC, 1);
 	if (read_number(NR_GIGANTIC) < 1)
 		SKIP(return, "no hugetlb page of 1 GiB");
-	self->addr = mmap(NULL, GIGANTIC_SIZE, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_GIGANTIC, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->addr);
 }
 
 FIXTURE_TEARDOWN_PARENT(gigantic)
@@ -147,20 +138,59 @@ FIXTURE_TEARDOWN_PARENT(gigantic)
 		write_number(NR_GIGANTIC, self->before);
 }
 
-TEST_F(gigantic, is_populated_and_not_counted)
+/* There may be only one page: the twins take turns. Returns the answer. */
+static int lock_gigantic(struct __test_metadata *_metadata, int dev, struct mlock_rs_lock *res,
+			 size_t *counted, size_t *resident)
 {
 	const size_t before = vmlck();
+	char *addr = mmap(NULL, GIGANTIC_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_GIGANTIC, -1, 0);
+	int ret;
+
+	ASSERT_NE(MAP_FAILED, addr);
+	ASSERT_EQ(0, resident_pages(addr, 1));
+	ret = dev < 0 ? mlock_2(addr, GIGANTIC_SIZE) : mlock_rs(dev, addr, GIGANTIC_SIZE, res);
+	*counted = vmlck() - before;
+	*resident = resident_pages(addr, GIGANTIC_SIZE / page_size);
+	/* All of it is there, and writable. */
+	addr[0] = 'x';
+	addr[GIGANTIC_SIZE - 1] = 'y';
+	EXPECT_EQ(0, munmap(addr, GIGANTIC_SIZE));
+	EXPECT_EQ(before, vmlck());
+	return ret;
+}
+
+TEST_F(gigantic, is_populated_and_not_counted)
+{
+	size_t counted[2], resident[2];
 	struct mlock_rs_lock res;
 
-	EXPECT_EQ(0, resident_pages(self->addr, 1));
-	EXPECT_EQ(0, mlock_rs(self->dev, self->addr, GIGANTIC_SIZE, &res));
-	EXPECT_EQ(GIGANTIC_SIZE, res.populated);
+	EXPECT_EQ(0, lock_gigantic(_metadata, -1, NULL, &counted[0], &resident[0]));
+	EXPECT_EQ(0, lock_gigantic(_metadata, self->dev, &res, &counted[1], &resident[1]));
+	EXPECT_EQ(0, counted[0]);
+	EXPECT_EQ(counted[0], counted[1]);
+	EXPECT_EQ(GIGANTIC_SIZE / page_size, resident[0]);
+	EXPECT_EQ(resident[0], resident[1]);
 	EXPECT_EQ(0, res.locked);
-	EXPECT_EQ(before, vmlck());
-	EXPECT_EQ(GIGANTIC_SIZE / page_size, resident_pages(self->addr, GIGANTIC_SIZE / page_size));
-	/* There may be no second one for a twin. mlock(2) counts nothing either. */
-	EXPECT_EQ(0, mlock_2(self->addr, GIGANTIC_SIZE));
-	EXPECT_EQ(before, vmlck());
+	EXPECT_EQ(GIGANTIC_SIZE, res.populated);
+	EXPECT_EQ(1, res.nr_vmas);
+}
+
+/* The smallest unit is the page, of whatever size: no part of it can be locked. */
+TEST_F(gigantic, part_of_it)
+{
+	char *addr = mmap(NULL, GIGANTIC_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_GIGANTIC, -1, 0);
+	const size_t len = 3 * page_size;
+	struct mlock_rs_lock res;
+	int answer;
+
+	ASSERT_NE(MAP_FAILED, addr);
+	answer = mlock_2(addr + 2 * page_size, len);
+	EXPECT_EQ(answer, mlock_rs(self->dev, addr + 2 * page_size, len, &res));
+	EXPECT_EQ(-answer, (int)res.error);
+	EXPECT_EQ(answer ? 0 : len, res.populated);
+	EXPECT_EQ(0, vmlck());
 }
 
 TEST_HARNESS_MAIN

@@ -7,6 +7,7 @@
 #include "kselftest_harness.h"
 
 #include "mlock_rs_test.h"
+#include "twin.h"
 
 #define NR_PAGES	8UL
 
@@ -33,22 +34,9 @@ FIXTURE_TEARDOWN(populate)
 	close(self->dev);
 }
 
-/*
- * Both calls on the whole of their memory: same answer, same VmLck, same state of every page.
- * Returns the answer.
- */
-static int same_as_mlock(struct __test_metadata *_metadata, FIXTURE_DATA(populate) * self)
+static int lock_all(struct __test_metadata *_metadata, FIXTURE_DATA(populate) * self)
 {
-	const size_t len = NR_PAGES * page_size, before = vmlck();
-	int answer = mlock_2(self->theirs, len);
-	const size_t between = vmlck();
-
-	EXPECT_EQ(answer, mlock_rs(self->dev, self->mine, len, &self->res));
-	EXPECT_EQ(-answer, (int)self->res.error);
-	EXPECT_EQ(between - before, vmlck() - between);
-	EXPECT_EQ(between - before, self->res.locked);
-	EXPECT_STREQ(states(self->theirs, NR_PAGES), states(self->mine, NR_PAGES));
-	return answer;
+	return lock_twins(_metadata, self->dev, self->mine, self->theirs, NR_PAGES, &self->res);
 }
 
 TEST_F(populate, prot_none_in_the_middle)
@@ -56,7 +44,7 @@ TEST_F(populate, prot_none_in_the_middle)
 	ASSERT_EQ(0, mprotect(self->mine + 3 * page_size, 2 * page_size, PROT_NONE));
 	ASSERT_EQ(0, mprotect(self->theirs + 3 * page_size, 2 * page_size, PROT_NONE));
 
-	EXPECT_EQ(-ENOMEM, same_as_mlock(_metadata, self));
+	EXPECT_EQ(-ENOMEM, lock_all(_metadata, self));
 	/* All of it has the flag; what comes before the page is resident. */
 	EXPECT_STREQ("LLLlllll", states(self->mine, NR_PAGES));
 	EXPECT_EQ((uintptr_t)self->mine + 3 * page_size, self->res.fail_addr);
@@ -69,7 +57,7 @@ TEST_F(populate, prot_none_at_the_start)
 	ASSERT_EQ(0, mprotect(self->mine, page_size, PROT_NONE));
 	ASSERT_EQ(0, mprotect(self->theirs, page_size, PROT_NONE));
 
-	EXPECT_EQ(-ENOMEM, same_as_mlock(_metadata, self));
+	EXPECT_EQ(-ENOMEM, lock_all(_metadata, self));
 	EXPECT_STREQ("llllllll", states(self->mine, NR_PAGES));
 	EXPECT_EQ((uintptr_t)self->mine, self->res.fail_addr);
 	EXPECT_EQ(0, self->res.populated);
@@ -83,7 +71,7 @@ TEST_F(populate, prot_none_with_pages)
 	ASSERT_EQ(0, mprotect(self->mine + page_size, page_size, PROT_NONE));
 	ASSERT_EQ(0, mprotect(self->theirs + page_size, page_size, PROT_NONE));
 
-	EXPECT_EQ(-ENOMEM, same_as_mlock(_metadata, self));
+	EXPECT_EQ(-ENOMEM, lock_all(_metadata, self));
 	EXPECT_EQ((uintptr_t)self->mine + page_size, self->res.fail_addr);
 	EXPECT_EQ(page_size, self->res.populated);
 }
@@ -96,7 +84,7 @@ TEST_F(populate, guard_region)
 		SKIP(return, "no guard regions");
 	ASSERT_EQ(0, madvise(self->theirs + 5 * page_size, page_size, madv_guard_install));
 
-	EXPECT_EQ(-ENOMEM, same_as_mlock(_metadata, self));
+	EXPECT_EQ(-ENOMEM, lock_all(_metadata, self));
 	EXPECT_EQ((uintptr_t)self->mine + 5 * page_size, self->res.fail_addr);
 	EXPECT_EQ(5 * page_size, self->res.populated);
 }
@@ -121,7 +109,7 @@ TEST_F(populate, past_the_end_of_a_shared_file)
 	map_file(_metadata, self->mine, 6, PROT_READ | PROT_WRITE, MAP_SHARED);
 	map_file(_metadata, self->theirs, 6, PROT_READ | PROT_WRITE, MAP_SHARED);
 
-	EXPECT_EQ(-ENOMEM, same_as_mlock(_metadata, self));
+	EXPECT_EQ(-ENOMEM, lock_all(_metadata, self));
 	EXPECT_STREQ("LLLLLLll", states(self->mine, NR_PAGES));
 	EXPECT_EQ((uintptr_t)self->mine + 6 * page_size, self->res.fail_addr);
 	EXPECT_EQ(6 * page_size, self->res.populated);
@@ -132,7 +120,7 @@ TEST_F(populate, past_the_end_of_a_private_file)
 	map_file(_metadata, self->mine, 6, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	map_file(_metadata, self->theirs, 6, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
-	EXPECT_EQ(-ENOMEM, same_as_mlock(_metadata, self));
+	EXPECT_EQ(-ENOMEM, lock_all(_metadata, self));
 	EXPECT_EQ((uintptr_t)self->mine + 6 * page_size, self->res.fail_addr);
 }
 
@@ -147,7 +135,7 @@ TEST_F(populate, private_file_after_cow)
 		self->theirs[i * page_size] = 'y';
 	}
 
-	EXPECT_EQ(0, same_as_mlock(_metadata, self));
+	EXPECT_EQ(0, lock_all(_metadata, self));
 	EXPECT_STREQ("LLLLLLLL", states(self->mine, NR_PAGES));
 	/* A writable private page is copied now, so that a write to locked memory is no fault. */
 	EXPECT_EQ(NR_PAGES * page_size,
@@ -161,7 +149,7 @@ TEST_F(populate, shared_file_is_not_dirtied)
 	map_file(_metadata, self->mine, NR_PAGES, PROT_READ | PROT_WRITE, MAP_SHARED);
 	map_file(_metadata, self->theirs, NR_PAGES, PROT_READ | PROT_WRITE, MAP_SHARED);
 
-	EXPECT_EQ(0, same_as_mlock(_metadata, self));
+	EXPECT_EQ(0, lock_all(_metadata, self));
 	/* Written by write(2), but not through the page table. */
 	EXPECT_EQ(smaps_bytes(self->theirs, NR_PAGES * page_size, "Private_Dirty:"),
 		  smaps_bytes(self->mine, NR_PAGES * page_size, "Private_Dirty:"));
@@ -173,7 +161,7 @@ TEST_F(populate, never_written_and_read_only)
 	ASSERT_EQ(0, mprotect(self->mine, NR_PAGES * page_size, PROT_READ));
 	ASSERT_EQ(0, mprotect(self->theirs, NR_PAGES * page_size, PROT_READ));
 
-	EXPECT_EQ(0, same_as_mlock(_metadata, self));
+	EXPECT_EQ(0, lock_all(_metadata, self));
 	EXPECT_EQ(count_kpageflag(self->theirs, NR_PAGES, KPF_MLOCKED_BIT),
 		  count_kpageflag(self->mine, NR_PAGES, KPF_MLOCKED_BIT));
 }
@@ -183,14 +171,14 @@ TEST_F(populate, only_executable)
 	ASSERT_EQ(0, mprotect(self->mine, NR_PAGES * page_size, PROT_EXEC));
 	ASSERT_EQ(0, mprotect(self->theirs, NR_PAGES * page_size, PROT_EXEC));
 	/* Where the CPU has protection keys the kernel cannot read it either: -ENOMEM. */
-	same_as_mlock(_metadata, self);
+	lock_all(_metadata, self);
 }
 
 TEST_F(populate, only_writable)
 {
 	ASSERT_EQ(0, mprotect(self->mine, NR_PAGES * page_size, PROT_WRITE));
 	ASSERT_EQ(0, mprotect(self->theirs, NR_PAGES * page_size, PROT_WRITE));
-	EXPECT_EQ(0, same_as_mlock(_metadata, self));
+	EXPECT_EQ(0, lock_all(_metadata, self));
 	EXPECT_STREQ("LLLLLLLL", states(self->mine, NR_PAGES));
 }
 
@@ -203,7 +191,7 @@ TEST_F(populate, read_before_it_is_written)
 		ASSERT_EQ(0, self->mine[i * page_size]);
 		ASSERT_EQ(0, self->theirs[i * page_size]);
 	}
-	EXPECT_EQ(0, same_as_mlock(_metadata, self));
+	EXPECT_EQ(0, lock_all(_metadata, self));
 	EXPECT_EQ(NR_PAGES * page_size,
 		  smaps_bytes(self->mine, NR_PAGES * page_size, "Anonymous:"));
 	EXPECT_EQ(NR_PAGES, count_kpageflag(self->mine, NR_PAGES, KPF_MLOCKED_BIT));
@@ -217,7 +205,7 @@ TEST_F(populate, locked_on_fault_with_prot_none)
 	ASSERT_EQ(0, mprotect(self->theirs + page_size, page_size, PROT_NONE));
 
 	/* Nothing new in VmLck, and yet no longer on fault. */
-	EXPECT_EQ(-ENOMEM, same_as_mlock(_metadata, self));
+	EXPECT_EQ(-ENOMEM, lock_all(_metadata, self));
 	EXPECT_EQ(0, self->res.locked);
 	EXPECT_STREQ("Llllllll", states(self->mine, NR_PAGES));
 }

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 
 #include "mlock_rs_test.h"
+#include "twin.h"
 
 #define NR_PAGES	8UL
 #define KPF_KSM_BIT	21
@@ -44,22 +45,12 @@ FIXTURE_TEARDOWN(shared)
 	close(self->dev);
 }
 
-static void same_as_mlock(struct __test_metadata *_metadata, FIXTURE_DATA(shared) * self)
+static void lock_all(struct __test_metadata *_metadata, FIXTURE_DATA(shared) * self)
 {
-	const size_t len = NR_PAGES * page_size, before = vmlck();
-	int answer = mlock_2(self->theirs, len);
-	const size_t between = vmlck();
-
-	EXPECT_EQ(0, answer);
-	EXPECT_EQ(answer, mlock_rs(self->dev, self->mine, len, &self->res));
-	EXPECT_EQ(between - before, vmlck() - between);
-	EXPECT_EQ(len, self->res.locked);
-	EXPECT_EQ(len, self->res.populated);
+	EXPECT_EQ(0, lock_twins(_metadata, self->dev, self->mine, self->theirs, NR_PAGES,
+				&self->res));
 	EXPECT_STREQ(all('L', NR_PAGES), states(self->mine, NR_PAGES));
-	EXPECT_STREQ(states(self->theirs, NR_PAGES), states(self->mine, NR_PAGES));
-	drain_lru();
-	EXPECT_EQ(count_kpageflag(self->theirs, NR_PAGES, KPF_MLOCKED_BIT),
-		  count_kpageflag(self->mine, NR_PAGES, KPF_MLOCKED_BIT));
+	EXPECT_EQ(NR_PAGES * page_size, self->res.locked);
 }
 
 /* What each page holds, written before the call and looked at after it. */
@@ -94,7 +85,7 @@ TEST_F(shared, system_v)
 	attach(_metadata, self->mine);
 	attach(_metadata, self->theirs);
 	fill(self->mine);
-	same_as_mlock(_metadata, self);
+	lock_all(_metadata, self);
 	expect_filled(_metadata, self->mine);
 	/* Detaching unlocks. */
 	ASSERT_EQ(0, shmdt(self->mine));
@@ -106,7 +97,7 @@ TEST_F(shared, system_v_never_touched)
 {
 	attach(_metadata, self->mine);
 	attach(_metadata, self->theirs);
-	same_as_mlock(_metadata, self);
+	lock_all(_metadata, self);
 }
 
 static void map_file(struct __test_metadata *_metadata, char *addr, int fd)
@@ -124,7 +115,7 @@ TEST_F(shared, memfd)
 	map_file(_metadata, self->mine, memfd_create("mine", MFD_CLOEXEC));
 	map_file(_metadata, self->theirs, memfd_create("theirs", MFD_CLOEXEC));
 	fill(self->mine);
-	same_as_mlock(_metadata, self);
+	lock_all(_metadata, self);
 	expect_filled(_metadata, self->mine);
 }
 
@@ -142,7 +133,7 @@ TEST_F(shared, tmpfs)
 	umount2(dir, MNT_DETACH);
 	rmdir(dir);
 	fill(self->mine);
-	same_as_mlock(_metadata, self);
+	lock_all(_metadata, self);
 	expect_filled(_metadata, self->mine);
 }
 
@@ -152,7 +143,7 @@ TEST_F(shared, sealed)
 		SKIP(return, "no mseal: %s", strerror(errno));
 	ASSERT_EQ(0, syscall(SYS_mseal, self->theirs, NR_PAGES * page_size, 0));
 	/* A seal is for what the mapping is, not for whether it stays in memory. */
-	same_as_mlock(_metadata, self);
+	lock_all(_metadata, self);
 }
 
 TEST_F(shared, merged_by_ksm)
@@ -177,7 +168,7 @@ TEST_F(shared, merged_by_ksm)
 	}
 	ASSERT_EQ(0, write_number(KSM_RUN, 0));
 
-	same_as_mlock(_metadata, self);
+	lock_all(_metadata, self);
 	/* A locked page is faulted in for writing: each has its own copy now. */
 	EXPECT_EQ(count_kpageflag(self->theirs, NR_PAGES, KPF_KSM_BIT),
 		  count_kpageflag(self->mine, NR_PAGES, KPF_KSM_BIT));

@@ -169,6 +169,32 @@ TEST_F(memory, strict_lock_is_refused)
 	EXPECT_EQ(0, self->res.nr_vmas);
 }
 
+TEST_F(memory, strict_lock_that_starts_inside_is_refused)
+{
+	const size_t last = self->unit - page_size;
+
+	take_snapshot(&self->before);
+	EXPECT_EQ(-EBUSY, mlock_rs(self->dev, self->addr + self->unit + last, page_size + last,
+				   &self->res));
+	expect_unchanged(_metadata, self);
+	EXPECT_EQ((uintptr_t)self->addr + self->unit + last, self->res.fail_addr);
+}
+
+TEST_F(memory, the_rest_can_be_locked)
+{
+	const size_t nr_pages = self->unit / page_size;
+	size_t i;
+
+	for (i = 0; i < 3; i += 2) {
+		char *rest = self->addr + i * self->unit;
+
+		EXPECT_EQ(0, mlock_rs(self->dev, rest, self->unit, &self->res));
+		EXPECT_EQ(self->unit, self->res.populated);
+		EXPECT_EQ(nr_pages, resident_pages(rest, nr_pages));
+	}
+	EXPECT_EQ(0, resident_pages(self->addr + self->unit, nr_pages));
+}
+
 TEST_F(memory, strict_lockv_is_refused)
 {
 	/* The registered range comes neither first nor last. */
