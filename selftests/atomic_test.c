@@ -8,13 +8,13 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include <fcntl.h>
+#include <limits.h>
 #include <sys/resource.h>
 
+#include "fault_injection.h"
 #include "mlock_rs_test.h"
 
 #define NR_PAGES	24UL
-#define FAILSLAB	"/sys/kernel/debug/failslab/"
 
 /* More allocations than any of these calls makes: only a hang gets there. */
 #define MOST_ALLOCATIONS	1000
@@ -26,7 +26,6 @@ FIXTURE(atomic)
 	struct mlock_rs_range ranges[3];
 	struct snapshot before, after;
 	long max_map_count;
-	bool failslab;
 	/* What the call said. */
 	__u64 changed, fail_addr;
 	__u32 error;
@@ -114,15 +113,12 @@ FIXTURE_SETUP(atomic)
 	map_areas(_metadata, self, variant);
 }
 
-static int failslab(bool on);
-
 FIXTURE_TEARDOWN_PARENT(atomic)
 {
 	/* For the whole machine: also put back when the test has failed. */
 	if (self->max_map_count > 0)
 		write_number(MAX_MAP_COUNT_PATH, self->max_map_count);
-	if (self->failslab)
-		failslab(false);
+	fault_injection_off();
 }
 
 static void keep(FIXTURE_DATA(atomic) * self, __u64 changed, __u64 fail_addr, __u32 error)
@@ -254,56 +250,29 @@ TEST_F(atomic, max_map_count_is_reached_on_the_way)
 }
 
 /*
- * Fault injection, where the kernel has it: the Nth allocation of this thread fails.
+ * Fault injection, where the kernel has it: the Nth allocation of the call fails, alone or with all
+ * that follow.
  */
 
-/* Lets allocations fail that may sleep, which by default do not, and say nothing in the log. */
-static int failslab(bool on)
+static void expect_refused(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * self,
+			   const FIXTURE_VARIANT(atomic) * variant, unsigned int nth)
 {
-	int fd = open(FAILSLAB "ignore-gfp-wait", O_WRONLY | O_CLOEXEC);
-	int ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, on ? "N" : "Y", 1) != 1)
-		ret = -errno;
-	close(fd);
-	return ret ?: write_number(FAILSLAB "verbose", on ? 0 : 2);
+	expect_nothing_changed(_metadata, self);
+	EXPECT_STREQ(variant->before, states(self->addr, NR_PAGES)) {
+		TH_LOG("allocation %u", nth);
+	}
 }
 
-static int arm(int fd, unsigned int nth)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%u", nth);
-
-	return pwrite(fd, text, len, 0) == len ? 0 : -errno;
-}
-
-/* Returns whether an allocation has failed since. None will from now on. */
-static bool disarm(int fd)
-{
-	char text[16] = "";
-	bool failed = pread(fd, text, sizeof(text) - 1, 0) > 0 && !strtoul(text, NULL, 10);
-
-	arm(fd, 0);
-	return failed;
-}
-
-static int open_fail_nth(void)
-{
-	return open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-}
-
-TEST_F_TIMEOUT(atomic, one_allocation_fails, 300)
+static void fail_each(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * self,
+		      const FIXTURE_VARIANT(atomic) * variant, enum fault_extent extent)
 {
 	unsigned int nth, refused = 0, refused_in_split = 0;
-	int fd = open_fail_nth();
 	bool failed = true;
 
-	if (fd < 0)
-		SKIP(return, "no fault injection in this kernel");
-	self->failslab = true;
-	ASSERT_EQ(0, failslab(true));
+	/* Once without a failure: what the program itself touches is resident afterwards. */
+	fault_arm(INT_MAX, extent);
+	ASSERT_EQ(0, call(self, variant));
+	fault_disarm();
 
 	for (nth = 1; failed; nth++) {
 		int ret;
@@ -314,9 +283,9 @@ TEST_F_TIMEOUT(atomic, one_allocation_fails, 300)
 		map_areas(_metadata, self, variant);
 		take_snapshot(&self->before);
 
-		ASSERT_EQ(0, arm(fd, nth));
+		fault_arm(nth, extent);
 		ret = call(self, variant);
-		failed = disarm(fd);
+		failed = fault_disarm();
 		if (!ret) {
 			/* Nothing failed, or what can be done without: a merge, a checker. */
 			expect_done(_metadata, self, variant);
@@ -326,10 +295,7 @@ TEST_F_TIMEOUT(atomic, one_allocation_fails, 300)
 			TH_LOG("allocation %u", nth);
 		}
 		EXPECT_TRUE(failed);
-		expect_nothing_changed(_metadata, self);
-		EXPECT_STREQ(variant->before, states(self->addr, NR_PAGES)) {
-			TH_LOG("allocation %u", nth);
-		}
+		expect_refused(_metadata, self, variant, nth);
 		refused++;
 		refused_in_split += !!self->fail_addr;
 	}
@@ -338,20 +304,36 @@ TEST_F_TIMEOUT(atomic, one_allocation_fails, 300)
 	EXPECT_LT(0, refused_in_split);
 	TH_LOG("%u allocations, %u of them needed, %u to split", nth - 2, refused,
 	       refused_in_split);
-	close(fd);
+}
+
+TEST_F_TIMEOUT(atomic, one_allocation_fails, 300)
+{
+	int ret = fault_injection_on();
+
+	if (ret)
+		SKIP(return, "no fault injection: %s", strerror(-ret));
+	fail_each(_metadata, self, variant, FAULT_ONE);
+}
+
+/* Then there is no memory for putting things back either. */
+TEST_F_TIMEOUT(atomic, all_allocations_fail_from_one_on, 300)
+{
+	int ret = fault_injection_on();
+
+	if (ret)
+		SKIP(return, "no fault injection: %s", strerror(-ret));
+	fail_each(_metadata, self, variant, FAULT_ALL_FROM);
 }
 
 /* The difference, and the proof that the test above would see it. */
 TEST_F_TIMEOUT(atomic, one_allocation_fails_in_mlock, 300)
 {
 	unsigned int nth, half_done = 0;
-	int fd = open_fail_nth();
+	int error = fault_injection_on();
 	bool failed = true;
 
-	if (fd < 0)
-		SKIP(return, "no fault injection in this kernel");
-	self->failslab = true;
-	ASSERT_EQ(0, failslab(true));
+	if (error)
+		SKIP(return, "no fault injection: %s", strerror(-error));
 
 	for (nth = 1; failed; nth++) {
 		const char *start;
@@ -363,15 +345,14 @@ TEST_F_TIMEOUT(atomic, one_allocation_fails_in_mlock, 300)
 		take_snapshot(&self->before);
 
 		start = self->addr + 3 * page_size;
-		ASSERT_EQ(0, arm(fd, nth));
+		fault_arm(nth, FAULT_ONE);
 		ret = variant->unlocks ? munlock(start, 19 * page_size) :
 					 mlock_2(start, 19 * page_size);
-		failed = disarm(fd);
+		failed = fault_disarm();
 		take_snapshot(&self->after);
 		half_done += ret && strcmp("", lock_diff(&self->before, &self->after));
 	}
 	EXPECT_LT(0, half_done);
-	close(fd);
 }
 
 TEST_HARNESS_MAIN
