@@ -19,6 +19,8 @@ from common import CLONE
 
 # What the tests read from their environment, and can be given to a run.
 SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "FUZZ_CALLS")
+# Room for the hugetlb page of 1 GiB, which can only be had at boot, and a node to move pages to.
+MEMORY = ["--memory", "2560M+128M", "--append", "hugepagesz=1G hugepages=1"]
 # The debug kernel is several times slower under emulation.
 TIMEOUT = {"base": 900, "debug": 1800}
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
@@ -138,8 +140,8 @@ def kselftests(part, flavour, programs, settings, timeout=None):
     log, said = part.directory / "kernel.log", part.directory / "vm.log"
     with open(said, "wb") as stderr:
         status = part.run(
-            ["tools/vm", "run", "--kernel", flavour, "--disk", str(disk()), "--log", str(log),
-             "--timeout", str(timeout or TIMEOUT[flavour]), "--", *guest],
+            ["tools/vm", "run", "--kernel", flavour, *MEMORY, "--disk", str(disk()),
+             "--log", str(log), "--timeout", str(timeout or TIMEOUT[flavour]), "--", *guest],
             "selftests.tap", stderr=stderr)
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = text.replace("\r", "").splitlines()

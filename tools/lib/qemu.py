@@ -68,7 +68,7 @@ def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append=""):
     line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-machine", "q35,usb=off,sata=off,smbus=off", "-cpu", cpu,
             "-accel", "kvm" if accel == "kvm" else "tcg,thread=multi",
-            "-smp", str(cpus), "-m", memory, "-kernel", kernel,
+            "-smp", str(cpus), *memory_options(memory, cpus), "-kernel", kernel,
             "-initrd", home / ".vm/initramfs",
             # 7.3 with KASAN and 5-level paging: an interrupt in identify_cpu(), which clears the
             # CPU's features for a moment, takes the wrong shadow address.
@@ -90,6 +90,19 @@ def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append=""):
     if shutil.which("setpriv"):
         line = ["setpriv", "--pdeathsig", "KILL", *line]
     return line
+
+
+def memory_options(memory, cpus):
+    """So much memory; "2560M+128M" is two NUMA nodes, of which the first one has the CPUs."""
+    nodes = memory.split("+")
+    if len(nodes) == 1:
+        return ["-m", memory]
+    options = ["-m", f"{sum(int(size.removesuffix('M')) for size in nodes)}M"]
+    for number, size in enumerate(nodes):
+        options += ["-object", f"memory-backend-ram,id=node{number},size={size}",
+                    "-numa", f"node,nodeid={number},memdev=node{number}"
+                             + ("" if number else f",cpus=0-{cpus - 1}")]
+    return options
 
 
 def option(path):
