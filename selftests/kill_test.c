@@ -19,6 +19,7 @@
 #include "memcg.h"
 #include "mlock_rs_test.h"
 #include "slow_disk.h"
+#include "thread_state.h"
 
 #define NR_PAGES	128UL
 
@@ -311,7 +312,7 @@ TEST_F(fuse, sigkill_while_it_waits_for_the_mmap_lock)
 
 	ASSERT_EQ(1, write(go[1], "", 1));
 	begin = now_ns();
-	while (!atomic_load(&waiter->begun) || process_state(sharer) != 'D')
+	while (!atomic_load(&waiter->begun) || thread_state(sharer) != 'D')
 		ASSERT_FALSE(give_up(begin));
 	EXPECT_FALSE(atomic_load(&waiter->returned));
 	expect_killed(_metadata, sharer, waiter);
@@ -356,7 +357,7 @@ TEST(a_server_without_asynchronous_reads_is_not_killable)
 		ASSERT_LT(0, child);
 		ASSERT_TRUE(fuse_wait_held(server, HANG_MS));
 		begin = now_ns();
-		while (process_state(child) != 'D' && process_state(child) != 'S')
+		while (thread_state(child) != 'D' && thread_state(child) != 'S')
 			ASSERT_FALSE(give_up(begin));
 		ASSERT_EQ(0, kill(child, SIGKILL));
 		/* Longer than the contract allows; LOCK keeps it everywhere else. */

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * LOCK or mlock(2) in a process of its own, with the mappings of the test; and what can be seen of
- * a process from outside.
+ * LOCK or mlock(2) in a process of its own, with the mappings of the test.
  */
 #define _GNU_SOURCE
 #include "locker.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +14,7 @@
 #include <unistd.h>
 
 #include "mlock_rs_test.h"
+#include "thread_state.h"
 
 struct lock_call *lock_call_new(int dev, char *addr, size_t nr_pages)
 {
@@ -64,20 +63,6 @@ pid_t lock_call_start(struct lock_call *call)
 	_exit(0);
 }
 
-static long status_number(pid_t pid, const char *field)
-{
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	return read_field(path, field);
-}
-
-bool give_up(__u64 begin)
-{
-	usleep(1000);
-	return now_ns() - begin > HANG_MS * 1000000ULL;
-}
-
 bool wait_marked(pid_t pid, const struct lock_call *call)
 {
 	__u64 begin = now_ns();
@@ -88,56 +73,7 @@ bool wait_marked(pid_t pid, const struct lock_call *call)
 	return true;
 }
 
-bool wait_sleeps(pid_t pid, long times)
-{
-	long before = status_number(pid, "voluntary_ctxt_switches:");
-	__u64 begin = now_ns();
-
-	while (status_number(pid, "voluntary_ctxt_switches:") < before + times)
-		if (give_up(begin))
-			return false;
-	return true;
-}
-
 bool wait_held_back(pid_t pid, const struct lock_call *call)
 {
 	return wait_marked(pid, call) && wait_sleeps(pid, 3) && !atomic_load(&call->returned);
-}
-
-/* The text of /proc/PID/@name, "" if there is none. */
-static void read_proc(pid_t pid, const char *name, char *text, size_t size)
-{
-	char path[48];
-	ssize_t len;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	len = fd < 0 ? 0 : read(fd, text, size - 1);
-	text[len > 0 ? len : 0] = '\0';
-	if (fd >= 0)
-		close(fd);
-}
-
-bool wait_in(pid_t pid, const char *function)
-{
-	__u64 begin = now_ns();
-	char text[64];
-
-	do {
-		read_proc(pid, "wchan", text, sizeof(text));
-		if (!strcmp(text, function))
-			return true;
-	} while (!give_up(begin));
-	return false;
-}
-
-char process_state(pid_t pid)
-{
-	char text[256], *comm_end;
-
-	read_proc(pid, "stat", text, sizeof(text));
-	/* A comm may contain anything: the state is what stands behind its end. */
-	comm_end = strrchr(text, ')');
-	return comm_end ? comm_end[2] : 0;
 }

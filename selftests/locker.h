@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * LOCK or mlock(2) in a process of its own, with the mappings of the test; and what can be seen of
- * a process from outside.
+ * LOCK or mlock(2) in a process of its own, with the mappings of the test.
  */
 #ifndef MLOCK_RS_LOCKER_H
 #define MLOCK_RS_LOCKER_H
@@ -11,9 +10,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
-
-/* Nothing that works takes as long as this. */
-#define HANG_MS		20000
 
 #define LOCK_CALL_PAGES	4096
 
@@ -43,18 +39,10 @@ pid_t lock_call_start(struct lock_call *call);
 /* fork(), with a child that dies with the test. */
 pid_t fork_with_test(void);
 
-/* Sleeps for a moment. Whether a wait that began at @begin has taken too long. */
-bool give_up(__u64 begin);
-/* Each of them returns false if it does not come about. @pid may be a thread. */
+/* Both return false if it does not come about. */
 /* Waits until the range is marked: from then on the process waits for the pages. */
 bool wait_marked(pid_t pid, const struct lock_call *call);
 /* Waits until it has marked the range and sleeps with the lock held, again and again. */
 bool wait_held_back(pid_t pid, const struct lock_call *call);
-/* Waits until it has gone to sleep @times times more than now. */
-bool wait_sleeps(pid_t pid, long times);
-/* Waits until it sleeps in this function of the kernel. */
-bool wait_in(pid_t pid, const char *function);
-/* The letter of /proc/PID/stat, 0 if there is none. */
-char process_state(pid_t pid);
 
 #endif /* MLOCK_RS_LOCKER_H */

@@ -9,6 +9,7 @@
 #include "locker.h"
 #include "memcg.h"
 #include "mlock_rs_test.h"
+#include "thread_state.h"
 
 #define LIMIT		"8M"
 #define NR_PAGES	4096UL
@@ -114,7 +115,7 @@ static void lock_too_much_unkillable(struct __test_metadata *_metadata, struct l
 	ASSERT_LT(0, child);
 	while (!atomic_load(&call->returned)) {
 		ASSERT_FALSE(give_up(begin)) {
-			TH_LOG("state %c", process_state(child));
+			TH_LOG("state %c", thread_state(child));
 		}
 	}
 	ASSERT_EQ(0, memcg_set(&memcg, "memory.max", "max"));

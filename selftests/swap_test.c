@@ -13,6 +13,7 @@
 #include "memcg.h"
 #include "mlock_rs_test.h"
 #include "slow_disk.h"
+#include "thread_state.h"
 #include "twin.h"
 
 #define NR_PAGES	64UL

@@ -11,6 +11,7 @@
 #include "locker.h"
 #include "mlock_rs_test.h"
 #include "slow_disk.h"
+#include "thread_state.h"
 
 #define NR_PAGES	64UL
 #define NR_LEFT		16UL
@@ -95,7 +96,7 @@ static pid_t start_truncation(struct __test_metadata *_metadata, FIXTURE_DATA(tr
 	do {
 		ASSERT_FALSE(give_up(begin));
 		ASSERT_EQ(0, fstat(file, &st));
-	} while (with_mlock ? process_state(child) != 'D' :
+	} while (with_mlock ? thread_state(child) != 'D' :
 			      st.st_size != (off_t)(NR_LEFT * page_size));
 	return child;
 }

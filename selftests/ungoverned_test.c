@@ -22,6 +22,7 @@
 #include "locker.h"
 #include "mlock_rs_test.h"
 #include "slow_disk.h"
+#include "thread_state.h"
 
 #define HUGE_SIZE	(2UL << 20)
 #define NR_PAGES	8UL
@@ -153,7 +154,7 @@ static void begin(struct __test_metadata *_metadata, FIXTURE_DATA(ungoverned) * 
 		ASSERT_FALSE(give_up(start));
 	/* Of all pages, only the last one is a reason to sleep. */
 	tid = atomic_load(&self->tid);
-	while (process_state(tid) == 'R')
+	while (thread_state(tid) == 'R')
 		ASSERT_FALSE(give_up(start));
 	if (!self->with_mlock)
 		ASSERT_TRUE(wait_sleeps(tid, 3));

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What another thread is doing, as /proc has it: whether it sleeps, and in which function of the
+ * kernel. No look at it takes the mmap lock of the thread that is looked at.
+ */
+#define _GNU_SOURCE
+#include "thread_state.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mlock_rs_test.h"
+
+/* The contents of /proc/@tid/@name. Good until the next call; "" if there is no such thread. */
+static const char *proc_text(pid_t tid, const char *name)
+{
+	static char text[8192];
+	char path[48];
+	ssize_t n, len = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", tid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		while ((n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
+			len += n;
+		close(fd);
+	}
+	text[len] = '\0';
+	return text;
+}
+
+char thread_state(pid_t tid)
+{
+	const char *comm_end = strrchr(proc_text(tid, "stat"), ')');
+
+	return comm_end && comm_end[1] ? comm_end[2] : 0;
+}
+
+bool thread_sleeps_in(pid_t tid, const char *function)
+{
+	char state = thread_state(tid), frame[64];
+
+	/* "[<0>] function+0x12/0x34" */
+	snprintf(frame, sizeof(frame), "] %s", function);
+	return (state == 'D' || state == 'S') && strstr(proc_text(tid, "stack"), frame);
+}
+
+long status_number(pid_t pid, const char *field)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	return read_field(path, field);
+}
+
+bool give_up(unsigned long long begin)
+{
+	usleep(1000);
+	return now_ns() - begin > HANG_MS * 1000000ULL;
+}
+
+bool wait_sleeps(pid_t tid, long times)
+{
+	long before = status_number(tid, "voluntary_ctxt_switches:");
+	unsigned long long begin = now_ns();
+
+	while (status_number(tid, "voluntary_ctxt_switches:") < before + times)
+		if (give_up(begin))
+			return false;
+	return true;
+}
+
+bool wait_in(pid_t tid, const char *function)
+{
+	unsigned long long begin = now_ns();
+
+	do {
+		if (!strcmp(proc_text(tid, "wchan"), function))
+			return true;
+	} while (!give_up(begin));
+	return false;
+}
