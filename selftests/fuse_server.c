@@ -40,9 +40,12 @@ struct fuse_server {
 	struct fuse_options options;
 	char path[64];
 	pid_t pid;
-	/* The test signals @release and @invalidate, the server signals @held. */
+	/*
+	 * The test signals @release (for @answer_page, or for all) and @invalidate, the server
+	 * signals @held.
+	 */
 	int release, invalidate, held;
-	atomic_size_t hold_page, fail_page, end_page, invalid_page;
+	atomic_size_t hold_page, answer_page, fail_page, end_page, invalid_page;
 };
 
 static void reply(int fuse, __u64 unique, int error, const void *body, size_t len)
@@ -129,6 +132,20 @@ static void notify_invalid(int fuse, size_t page)
 	reply(fuse, 0, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out));
 }
 
+/* Answers what is to be answered and returns how many reads are still held back. */
+static size_t answer(const struct fuse_server *s, int fuse, struct held_read *held, size_t nr_held)
+{
+	size_t page = atomic_load(&s->answer_page), kept = 0, i;
+
+	for (i = 0; i < nr_held; i++) {
+		if (page == FUSE_NO_PAGE || covers(&held[i], page))
+			reply_data(s, fuse, &held[i]);
+		else
+			held[kept++] = held[i];
+	}
+	return kept;
+}
+
 static void serve(struct fuse_server *s, int fuse)
 {
 	static union {
@@ -145,6 +162,7 @@ static void serve(struct fuse_server *s, int fuse)
 			{ .fd = s->invalidate, .events = POLLIN },
 		};
 		const struct fuse_read_in *read_in = (void *)(&in.header + 1);
+		const struct fuse_setattr_in *setattr_in = (void *)(&in.header + 1);
 		struct fuse_open_out opened = { .open_flags = FOPEN_KEEP_CACHE };
 		struct held_read r;
 		eventfd_t value;
@@ -155,8 +173,7 @@ static void serve(struct fuse_server *s, int fuse)
 			continue;
 		if (fds[1].revents) {
 			eventfd_read(s->release, &value);
-			while (nr_held)
-				reply_data(s, fuse, &held[--nr_held]);
+			nr_held = answer(s, fuse, held, nr_held);
 		}
 		if (fds[2].revents) {
 			eventfd_read(s->invalidate, &value);
@@ -176,6 +193,11 @@ static void serve(struct fuse_server *s, int fuse)
 			reply_init(s, fuse, in.header.unique);
 			break;
 		case FUSE_GETATTR:
+			reply_attr(s, fuse, in.header.unique);
+			break;
+		case FUSE_SETATTR:
+			if (setattr_in->valid & FATTR_SIZE)
+				s->options.nr_pages = setattr_in->size / page_size;
 			reply_attr(s, fuse, in.header.unique);
 			break;
 		case FUSE_OPEN:
@@ -223,6 +245,7 @@ struct fuse_server *fuse_start(const struct fuse_options *options)
 		return NULL;
 	s->options = *options;
 	s->hold_page = FUSE_NO_PAGE;
+	s->answer_page = FUSE_NO_PAGE;
 	s->fail_page = FUSE_NO_PAGE;
 	s->end_page = options->nr_pages;
 	s->release = eventfd(0, EFD_CLOEXEC);
@@ -272,7 +295,7 @@ void fuse_stop(struct fuse_server *s)
 
 int fuse_open(struct fuse_server *s)
 {
-	int fd = open(s->path, O_RDONLY | O_CLOEXEC);
+	int fd = open(s->path, O_RDWR | O_CLOEXEC);
 	struct stat st;
 
 	/* The kernel knows nothing of the root of a mount until somebody asks. */
@@ -292,10 +315,16 @@ bool fuse_wait_held(struct fuse_server *s, int timeout_ms)
 	return poll(&held, 1, timeout_ms) == 1 && !eventfd_read(s->held, &value);
 }
 
+void fuse_answer(struct fuse_server *s, size_t page)
+{
+	atomic_store(&s->answer_page, page);
+	eventfd_write(s->release, 1);
+}
+
 void fuse_release(struct fuse_server *s)
 {
 	atomic_store(&s->hold_page, FUSE_NO_PAGE);
-	eventfd_write(s->release, 1);
+	fuse_answer(s, FUSE_NO_PAGE);
 }
 
 void fuse_shorten(struct fuse_server *s, size_t page)

@@ -29,13 +29,15 @@ struct fuse_server *fuse_start(const struct fuse_options *options);
 /* Ends the server, which answers what is held back with an error. */
 void fuse_stop(struct fuse_server *s);
 
-/* The file, open for reading; or -errno. */
+/* The file, open for reading and to change its size (it cannot be written); or -errno. */
 int fuse_open(struct fuse_server *s);
 
 /* From now on a read of @page gets no answer. */
 void fuse_hold(struct fuse_server *s, size_t page);
 /* Waits until a read is held back. Returns false if there is none within @timeout_ms. */
 bool fuse_wait_held(struct fuse_server *s, int timeout_ms);
+/* Answers what is held back of @page, and goes on holding back the rest. */
+void fuse_answer(struct fuse_server *s, size_t page);
 /* Answers what is held back and holds nothing back any more. */
 void fuse_release(struct fuse_server *s);
 /* From now on the file ends before @page, as far as reads are concerned. */

@@ -121,14 +121,12 @@ static bool parse_event(const char *line, struct lock_event *event)
 	return true;
 }
 
-int trace_stop(struct trace *t)
+/* Reads what there is. Returns 0 if it has a beginning, and an end if it @has_ended. */
+static int read_trace(struct trace *t, bool has_ended)
 {
 	bool inside = false, complete = false;
 	char path[192], line[512];
 	FILE *f;
-
-	mark(t, "end");
-	write_file(t, "tracing_on", "0", 0);
 
 	t->nr = 0;
 	snprintf(path, sizeof(path), "%s/trace", t->dir);
@@ -154,7 +152,26 @@ int trace_stop(struct trace *t)
 		}
 	}
 	fclose(f);
+	complete |= inside && !has_ended;
 	return complete && t->nr < ARRAY_SIZE(t->event) ? 0 : -EOVERFLOW;
+}
+
+int trace_stop(struct trace *t)
+{
+	mark(t, "end");
+	write_file(t, "tracing_on", "0", 0);
+	return read_trace(t, true);
+}
+
+bool trace_waits(struct trace *t, pid_t tid, bool write)
+{
+	size_t i;
+
+	if (read_trace(t, false))
+		return false;
+	for (i = t->nr; i && t->event[i - 1].tid != tid; i--)
+		;
+	return i && t->event[i - 1].what == LOCK_START && t->event[i - 1].write == write;
 }
 
 int trace_ioctl(struct trace *t, int fd, unsigned long cmd, void *arg, int *ret)

@@ -58,6 +58,12 @@ int trace_ioctl(struct trace *t, int fd, unsigned long cmd, void *arg, int *ret)
 #define TRACE_GAVE_UP	TRACE_LOOKED " " TRACE_READ
 
 /*
+ * While the trace goes on: whether the last that the thread did with an mmap lock is to begin to
+ * wait for it, for writing or for reading.
+ */
+bool trace_waits(struct trace *t, pid_t tid, bool write);
+
+/*
  * The events of one thread in words, from the first one that has to do with a write lock on, say
  * "start-write acquired-write released-write". Good until the next call.
  */
