@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The process ends, is replaced, is stopped or is traced while LOCK or mlock(2) waits for a page:
+ * what kills ends the call, what stops waits until it is over.
+ *
+ * Documentation/interleavings.md has the results in a table.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "held_call.h"
+#include "mlock_rs_test.h"
+
+#define READY_PAGE	2UL
+#define HELD_PAGE	5UL
+#define EXIT_STATUS	42
+
+static int end_by_exit(struct held_call *h)
+{
+	(void)h;
+	return syscall(SYS_exit_group, EXIT_STATUS);
+}
+
+static int end_by_sigkill(struct held_call *h)
+{
+	return kill(h->pid, SIGKILL) ? -errno : 0;
+}
+
+/* The new program has no locked memory. */
+static int end_by_exec(struct held_call *h)
+{
+	(void)h;
+	execl("/bin/grep", "grep", "-q", "^VmLck:[[:space:]]*0 kB$", "/proc/self/status", NULL);
+	return -errno;
+}
+
+static int dump_core(struct held_call *h)
+{
+	(void)h;
+	abort();
+}
+
+static int change(struct held_call *h)
+{
+	return mprotect(h->elsewhere, page_size, PROT_READ) ? -errno : 0;
+}
+
+static bool exited_as_it_wanted(int status)
+{
+	return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STATUS;
+}
+
+static bool killed(int status)
+{
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+static bool exited_with_success(int status)
+{
+	return WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
+/* Reaps the process. Returns false if it hangs. */
+static bool reap(struct held_call *h, int *status)
+{
+	unsigned long long begin = now_ns();
+	pid_t pid;
+
+	while (!(pid = waitpid(h->pid, status, WNOHANG)))
+		if (give_up(begin))
+			return false;
+	if (pid != h->pid)
+		return false;
+	h->pid = 0;
+	return true;
+}
+
+/* How many calls through the device ended with EINTR, as the device itself counts. */
+static long interrupted(int dev)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", dev);
+	return read_field(path, "errors-EINTR:");
+}
+
+FIXTURE(end)
+{
+	int dev;
+	struct held_call *held;
+};
+
+FIXTURE_VARIANT(end)
+{
+	enum held_thread_name who;
+	int (*run)(struct held_call *h);
+	bool (*is_right)(int status);
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(end, sigkill) {
+	.who = OUTSIDE, .run = end_by_sigkill, .is_right = killed };
+FIXTURE_VARIANT_ADD(end, exit_group) {
+	.who = THIRD, .run = end_by_exit, .is_right = exited_as_it_wanted };
+FIXTURE_VARIANT_ADD(end, execve) {
+	.who = THIRD, .run = end_by_exec, .is_right = exited_with_success };
+/* clang-format on */
+
+static void set_up(struct __test_metadata *_metadata, int *dev, struct held_call **held)
+{
+	*dev = mlock_rs_open();
+	ASSERT_LE(0, *dev);
+	*held = held_start(*dev, 1U << HELD_PAGE);
+	if (!*held)
+		SKIP(return, "no FUSE: %s", strerror(errno));
+}
+
+static void tear_down(int dev, struct held_call *held)
+{
+	if (held)
+		held_stop(held);
+	close(dev);
+}
+
+FIXTURE_SETUP(end)
+{
+	set_up(_metadata, &self->dev, &self->held);
+}
+
+FIXTURE_TEARDOWN(end)
+{
+	tear_down(self->dev, self->held);
+}
+
+TEST_F(end, while_lock_waits)
+{
+	struct held_call *h = self->held;
+	int status;
+
+	ASSERT_TRUE(held_back(h, held_lock, HELD_NR_PAGES, HELD_PAGE));
+	held_go(h, variant->who, variant->run);
+	/* The page has not come. */
+	ASSERT_TRUE(reap(h, &status));
+	EXPECT_TRUE(variant->is_right(status));
+	EXPECT_EQ(1, interrupted(self->dev));
+	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
+}
+
+/* An exiting thread takes the lock for reading, and nothing can end that. */
+TEST_F(end, while_lock_and_a_writer_wait)
+{
+	struct held_call *h = self->held;
+	int status;
+
+	ASSERT_TRUE(held_back(h, held_lock, HELD_NR_PAGES, HELD_PAGE));
+	held_go(h, OTHER, change);
+	ASSERT_TRUE(held_waits_to_write(h, OTHER));
+	held_go(h, variant->who, variant->run);
+	ASSERT_TRUE(reap(h, &status));
+	EXPECT_TRUE(variant->is_right(status));
+	EXPECT_EQ(1, interrupted(self->dev));
+	EXPECT_EQ(-EINPROGRESS, h->thread[OTHER].ret);
+}
+
+TEST_F(end, while_mlock_waits)
+{
+	struct held_call *h = self->held;
+	int status;
+
+	ASSERT_TRUE(held_back(h, held_mlock, HELD_NR_PAGES, HELD_PAGE));
+	held_go(h, variant->who, variant->run);
+	ASSERT_TRUE(reap(h, &status));
+	EXPECT_TRUE(variant->is_right(status));
+	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
+}
+
+/* What happens to a call that goes on: LOCK and mlock(2) are the same in this. */
+FIXTURE(stop)
+{
+	int dev;
+	struct held_call *held;
+};
+
+FIXTURE_VARIANT(stop)
+{
+	int (*run)(struct held_call *h);
+	long interrupted;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(stop, lock) { .run = held_lock, .interrupted = 1 };
+FIXTURE_VARIANT_ADD(stop, mlock) { .run = held_mlock };
+/* clang-format on */
+
+FIXTURE_SETUP(stop)
+{
+	set_up(_metadata, &self->dev, &self->held);
+}
+
+FIXTURE_TEARDOWN(stop)
+{
+	tear_down(self->dev, self->held);
+}
+
+static bool wait_state(pid_t tid, char state)
+{
+	unsigned long long begin = now_ns();
+
+	while (thread_state(tid) != state)
+		if (give_up(begin))
+			return false;
+	return true;
+}
+
+/* Ends the wait, and expects the call to have got what it wanted. */
+static void expect_success(struct __test_metadata *_metadata, struct held_call *h)
+{
+	ASSERT_TRUE(held_returns(h, CALL));
+	EXPECT_EQ(0, h->thread[CALL].ret);
+	EXPECT_STREQ("LLLLLLLL", held_states(h));
+	EXPECT_EQ(HELD_NR_PAGES * page_size, h->vmlck);
+}
+
+/* The other threads stop at once, the call when it is over: the process is not stopped before. */
+TEST_F(stop, sigstop_and_sigcont)
+{
+	struct held_call *h = self->held;
+	const pid_t pid = h->pid, call = h->thread[CALL].tid;
+	int status;
+
+	ASSERT_TRUE(held_back(h, variant->run, HELD_NR_PAGES, HELD_PAGE));
+	ASSERT_EQ(0, kill(pid, SIGSTOP));
+	ASSERT_TRUE(wait_state(pid, 'T'));
+	ASSERT_TRUE(wait_state(h->thread[OTHER].tid, 'T'));
+	EXPECT_NE('T', thread_state(call));
+	EXPECT_EQ(0, waitpid(pid, &status, WUNTRACED | WNOHANG));
+
+	fuse_release(h->server);
+	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	EXPECT_EQ('T', thread_state(call));
+	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
+	ASSERT_EQ(0, kill(pid, SIGCONT));
+	expect_success(_metadata, h);
+}
+
+/* A debugger can attach and look at the memory; the thread in the call stops when it is over. */
+TEST_F(stop, ptrace_attach)
+{
+	struct held_call *h = self->held;
+	const pid_t main = h->pid, call = h->thread[CALL].tid;
+	int status;
+	long word;
+
+	ASSERT_TRUE(held_back(h, variant->run, HELD_NR_PAGES, HELD_PAGE));
+	ASSERT_EQ(0, ptrace(PTRACE_ATTACH, main, NULL, NULL));
+	ASSERT_EQ(main, waitpid(main, &status, __WALL));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	errno = 0;
+	word = ptrace(PTRACE_PEEKDATA, main, h->addr + READY_PAGE * page_size, NULL);
+	EXPECT_EQ(0, errno);
+	EXPECT_EQ(fuse_byte(READY_PAGE), (char)word);
+	ASSERT_EQ(0, ptrace(PTRACE_DETACH, main, NULL, NULL));
+
+	ASSERT_EQ(0, ptrace(PTRACE_ATTACH, call, NULL, NULL));
+	EXPECT_EQ(0, waitpid(call, &status, __WALL | WNOHANG));
+	EXPECT_FALSE(held_returned(h, CALL));
+
+	fuse_release(h->server);
+	ASSERT_EQ(call, waitpid(call, &status, __WALL));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
+	ASSERT_EQ(0, ptrace(PTRACE_DETACH, call, NULL, NULL));
+	expect_success(_metadata, h);
+}
+
+#define CORE_PATTERN	"/proc/sys/kernel/core_pattern"
+
+/* Returns 0 or -errno. @old, if there is one, gets what was there. */
+static int set_core_pattern(const char *new, char *old, size_t size)
+{
+	int fd = open(CORE_PATTERN, O_RDWR | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	if (old) {
+		n = read(fd, old, size - 1);
+		old[n > 0 ? n : 0] = '\0';
+	}
+	n = pwrite(fd, new, strlen(new), 0);
+	close(fd);
+	return n == (ssize_t)strlen(new) ? 0 : -EIO;
+}
+
+/*
+ * The dump begins when all other threads have come to their end, so the call has. It goes on to
+ * read the memory, and waits for the page like any other reader, without the mmap lock.
+ */
+TEST_F(stop, core_dump)
+{
+	const struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+	struct held_call *h = self->held;
+	char dir[] = "/tmp/mlock_rs_core.XXXXXX", core[64], old[256];
+	struct stat st;
+	int status;
+	bool ended;
+
+	ASSERT_NE(NULL, mkdtemp(dir));
+	snprintf(core, sizeof(core), "%s/core", dir);
+	ASSERT_EQ(0, prlimit(h->pid, RLIMIT_CORE, &limit, NULL));
+	ASSERT_TRUE(held_back(h, variant->run, HELD_NR_PAGES, HELD_PAGE));
+	ASSERT_EQ(0, set_core_pattern(core, old, sizeof(old)));
+	held_go(h, THIRD, dump_core);
+	EXPECT_TRUE(held_sleeps_in(h, THIRD, "get_dump_page"));
+	EXPECT_EQ(variant->interrupted, interrupted(self->dev));
+	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
+	EXPECT_EQ(0, waitpid(h->pid, &status, WNOHANG));
+
+	fuse_release(h->server);
+	ended = reap(h, &status);
+	EXPECT_EQ(0, set_core_pattern(old, NULL, 0));
+	ASSERT_TRUE(ended);
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && WCOREDUMP(status));
+	EXPECT_EQ(0, stat(core, &st));
+	EXPECT_LT(HELD_NR_PAGES * page_size, st.st_size);
+	unlink(core);
+	rmdir(dir);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * While LOCK waits for a page, another thread changes the address space, and waits until the range
+ * is locked and resident; while mlock(2) waits for a page, it does not wait, and mlock(2) returns
+ * success all the same. One operation each, in an order that the test makes, not the clock.
+ *
+ * Documentation/interleavings.md has the results in a table.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "held_call.h"
+#include "mlock_rs_test.h"
+
+/* A page that has come, the one that does not come, and one that is next. */
+#define READY_PAGE	2UL
+#define HELD_PAGE	5UL
+#define VICTIM_PAGE	6UL
+
+/* One hold of the mmap lock, see protocol_test. */
+#define STRICT	"start-write acquired-write acquired-read released-read"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+static char *victim(const struct held_call *h)
+{
+	return h->addr + VICTIM_PAGE * page_size;
+}
+
+/* The operations. Each returns 0 or -errno. */
+
+static int do_munmap(struct held_call *h)
+{
+	return munmap(victim(h), page_size) ? -errno : 0;
+}
+
+static int do_mmap_fixed(struct held_call *h)
+{
+	return mmap(victim(h), page_size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
+static int do_mremap(struct held_call *h)
+{
+	return mremap(victim(h), page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED,
+		      h->elsewhere) == MAP_FAILED ? -errno : 0;
+}
+
+static int do_mprotect(struct held_call *h)
+{
+	return mprotect(victim(h), page_size, PROT_NONE) ? -errno : 0;
+}
+
+/* Nowhere near the range. */
+static int do_mmap_elsewhere(struct held_call *h)
+{
+	return mmap(h->elsewhere, page_size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
+static int advise(char *addr, size_t len, int advice)
+{
+	return madvise(addr, len, advice) ? -errno : 0;
+}
+
+static int do_dontdump(struct held_call *h)
+{
+	return advise(victim(h), page_size, MADV_DONTDUMP);
+}
+
+static int do_collapse(struct held_call *h)
+{
+	return advise(h->huge, HUGE_SIZE, MADV_COLLAPSE);
+}
+
+static int do_dontneed(struct held_call *h)
+{
+	return advise(victim(h), page_size, MADV_DONTNEED);
+}
+
+static int do_dontneed_locked(struct held_call *h)
+{
+	return advise(h->addr + READY_PAGE * page_size, page_size, MADV_DONTNEED_LOCKED);
+}
+
+static int do_cold(struct held_call *h)
+{
+	return advise(victim(h), page_size, MADV_COLD);
+}
+
+static int do_populate(struct held_call *h)
+{
+	return advise(victim(h), page_size, MADV_POPULATE_READ);
+}
+
+static int do_munlock(struct held_call *h)
+{
+	return munlock(victim(h), page_size) ? -errno : 0;
+}
+
+static int do_unlock(struct held_call *h)
+{
+	struct mlock_rs_unlock res;
+	int ret = mlock_rs_unlock(h->dev, victim(h), page_size, &res);
+
+	return ret || res.unlocked == page_size ? ret : -EBADMSG;
+}
+
+/* What the other call has marked does not count twice. */
+static int do_lock(struct held_call *h)
+{
+	const size_t len = (HELD_NR_PAGES - VICTIM_PAGE) * page_size;
+	struct mlock_rs_lock res;
+	int ret = mlock_rs(h->dev, victim(h), len, &res);
+
+	return ret || (!res.locked && res.populated == len) ? ret : -EBADMSG;
+}
+
+static int do_mlock(struct held_call *h)
+{
+	return mlock_2(victim(h), page_size);
+}
+
+/* The child inherits no lock, however far the call has come. */
+static int do_fork(struct held_call *h)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child < 0)
+		return -errno;
+	if (!child)
+		_exit(vmlck() || count(states(h->addr, HELD_NR_PAGES), 'L') ||
+		      count(states(h->addr, HELD_NR_PAGES), 'l'));
+	if (waitpid(child, &status, 0) != child)
+		return -errno;
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBADMSG;
+}
+
+FIXTURE(meanwhile)
+{
+	int dev;
+	struct held_call *held;
+};
+
+FIXTURE_VARIANT(meanwhile)
+{
+	int (*run)(struct held_call *h);
+	/* What it returns. */
+	int ret;
+	/* Whether it waits for LOCK. Nothing waits for mlock(2). */
+	bool waits;
+	/* What mlock(2) returns; LOCK returns 0. */
+	int mlock_ret;
+	/* The pages when all is over, and the page elsewhere if it matters. */
+	const char *after_lock, *after_mlock;
+	char elsewhere_after_lock, elsewhere_after_mlock;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(meanwhile, munmap) {
+	.run = do_munmap, .waits = true,
+	.after_lock = "LLLLLL.L", .after_mlock = "LLLLLL.L" };
+/* The new page was there before mlock(2) came to it: resident, not locked. */
+FIXTURE_VARIANT_ADD(meanwhile, mmap_fixed) {
+	.run = do_mmap_fixed, .waits = true,
+	.after_lock = "LLLLLLuL", .after_mlock = "LLLLLLUL" };
+FIXTURE_VARIANT_ADD(meanwhile, mremap) {
+	.run = do_mremap, .waits = true,
+	.after_lock = "LLLLLL.L", .elsewhere_after_lock = 'L',
+	.after_mlock = "LLLLLL.L", .elsewhere_after_mlock = 'l' };
+FIXTURE_VARIANT_ADD(meanwhile, mprotect) {
+	.run = do_mprotect, .waits = true, .mlock_ret = -ENOMEM,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLll" };
+FIXTURE_VARIANT_ADD(meanwhile, mmap_elsewhere) {
+	.run = do_mmap_elsewhere, .waits = true,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+FIXTURE_VARIANT_ADD(meanwhile, madvise_dontdump) {
+	.run = do_dontdump, .waits = true,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+FIXTURE_VARIANT_ADD(meanwhile, madvise_collapse) {
+	.run = do_collapse, .waits = true,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+/* Refused, for the memory is locked already. */
+FIXTURE_VARIANT_ADD(meanwhile, madvise_dontneed) {
+	.run = do_dontneed, .ret = -EINVAL,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+/* Takes the page away, not the mapping: this is not what the mmap lock is for. */
+FIXTURE_VARIANT_ADD(meanwhile, madvise_dontneed_locked) {
+	.run = do_dontneed_locked,
+	.after_lock = "LLlLLLLL", .after_mlock = "LLlLLLLL" };
+FIXTURE_VARIANT_ADD(meanwhile, madvise_cold) {
+	.run = do_cold, .ret = -EINVAL,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+FIXTURE_VARIANT_ADD(meanwhile, madvise_populate_read) {
+	.run = do_populate,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+FIXTURE_VARIANT_ADD(meanwhile, munlock) {
+	.run = do_munlock, .waits = true,
+	.after_lock = "LLLLLLUL", .after_mlock = "LLLLLLUL" };
+FIXTURE_VARIANT_ADD(meanwhile, unlock) {
+	.run = do_unlock, .waits = true,
+	.after_lock = "LLLLLLUL", .after_mlock = "LLLLLLUL" };
+FIXTURE_VARIANT_ADD(meanwhile, lock) {
+	.run = do_lock, .waits = true,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+FIXTURE_VARIANT_ADD(meanwhile, mlock) {
+	.run = do_mlock, .waits = true,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+FIXTURE_VARIANT_ADD(meanwhile, fork) {
+	.run = do_fork, .waits = true,
+	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
+/* clang-format on */
+
+FIXTURE_SETUP(meanwhile)
+{
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	self->held = held_start(self->dev, 1U << HELD_PAGE);
+	if (!self->held)
+		SKIP(return, "no FUSE: %s", strerror(errno));
+}
+
+FIXTURE_TEARDOWN(meanwhile)
+{
+	if (self->held)
+		held_stop(self->held);
+	close(self->dev);
+}
+
+static void expect_locked(struct __test_metadata *_metadata, const struct mlock_rs_lock *res)
+{
+	EXPECT_EQ(HELD_NR_PAGES * page_size, res->locked);
+	EXPECT_EQ(HELD_NR_PAGES * page_size, res->populated);
+	EXPECT_EQ(0, res->fail_addr);
+	EXPECT_EQ(1, res->nr_vmas);
+	EXPECT_EQ(0, res->error);
+}
+
+static void expect_pages(struct __test_metadata *_metadata, struct held_call *h, const char *pages,
+			 char elsewhere)
+{
+	EXPECT_STREQ(pages, held_states(h));
+	if (elsewhere)
+		EXPECT_EQ(elsewhere, h->elsewhere_state);
+	EXPECT_EQ((count(pages, 'L') + count(pages, 'l') + !!elsewhere) * page_size, h->vmlck);
+}
+
+TEST_F(meanwhile, while_lock_waits)
+{
+	struct held_call *h = self->held;
+
+	ASSERT_TRUE(held_back(h, held_lock, HELD_NR_PAGES, HELD_PAGE));
+	held_go(h, OTHER, variant->run);
+	ASSERT_TRUE(variant->waits ? held_waits_to_write(h, OTHER) : held_returns(h, OTHER));
+	EXPECT_EQ(!variant->waits, held_returned(h, OTHER));
+	EXPECT_FALSE(held_returned(h, CALL));
+	fuse_release(h->server);
+	ASSERT_TRUE(held_returns(h, CALL));
+	ASSERT_TRUE(held_returns(h, OTHER));
+	ASSERT_EQ(0, trace_stop(&h->trace));
+
+	EXPECT_EQ(0, h->thread[CALL].ret);
+	expect_locked(_metadata, &h->res);
+	EXPECT_EQ(variant->ret, h->thread[OTHER].ret);
+	expect_pages(_metadata, h, variant->after_lock, variant->elsewhere_after_lock);
+	/* One hold, and nobody else in it. */
+	EXPECT_STREQ(STRICT, lock_sequence(&h->trace, h->thread[CALL].tid));
+	EXPECT_FALSE(other_writer_inside(&h->trace, h->thread[CALL].tid));
+}
+
+TEST_F(meanwhile, while_mlock_waits)
+{
+	struct held_call *h = self->held;
+
+	ASSERT_TRUE(held_back(h, held_mlock, HELD_NR_PAGES, HELD_PAGE));
+	held_go(h, OTHER, variant->run);
+	ASSERT_TRUE(held_returns(h, OTHER));
+	EXPECT_FALSE(held_returned(h, CALL));
+	fuse_release(h->server);
+	ASSERT_TRUE(held_returns(h, CALL));
+	ASSERT_EQ(0, trace_stop(&h->trace));
+
+	/* Success, although it has happened during the call. */
+	EXPECT_EQ(variant->mlock_ret, h->thread[CALL].ret);
+	EXPECT_EQ(variant->ret, h->thread[OTHER].ret);
+	expect_pages(_metadata, h, variant->after_mlock, variant->elsewhere_after_mlock);
+	/* The proof that the test of LOCK would see it. */
+	EXPECT_EQ(variant->waits, other_writer_inside(&h->trace, h->thread[CALL].tid));
+}
+
+/*
+ * Two calls and a writer behind the second one. When the first call is over, the second one gets
+ * the lock to mark its half, and the writer is next: this is the moment at which mlock(2) lets go.
+ */
+#define HALF		(HELD_NR_PAGES / 2)
+#define FIRST_HELD	2UL
+#define SECOND_HELD	HELD_PAGE
+
+static int lock_first_half(struct held_call *h)
+{
+	return mlock_rs(h->dev, h->addr, HALF * page_size, NULL);
+}
+
+static int lock_second_half(struct held_call *h)
+{
+	return mlock_rs(h->dev, h->addr + HALF * page_size, HALF * page_size, NULL);
+}
+
+static int mlock_second_half(struct held_call *h)
+{
+	return mlock_2(h->addr + HALF * page_size, HALF * page_size);
+}
+
+FIXTURE(queue)
+{
+	int dev;
+	struct held_call *held;
+};
+
+FIXTURE_VARIANT(queue)
+{
+	/* The second call, and whether the writer waits until it is over. */
+	int (*run)(struct held_call *h);
+	bool writer_waits;
+	const char *after;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(queue, lock) {
+	.run = lock_second_half, .writer_waits = true, .after = "LLLLLLuL" };
+FIXTURE_VARIANT_ADD(queue, mlock) {
+	.run = mlock_second_half, .after = "LLLLLLUL" };
+/* clang-format on */
+
+FIXTURE_SETUP(queue)
+{
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	self->held = held_start(self->dev, 1U << FIRST_HELD | 1U << SECOND_HELD);
+	if (!self->held)
+		SKIP(return, "no FUSE: %s", strerror(errno));
+}
+
+FIXTURE_TEARDOWN(queue)
+{
+	if (self->held)
+		held_stop(self->held);
+	close(self->dev);
+}
+
+/* Waits until both halves are marked. */
+static bool wait_marked(const struct held_call *h)
+{
+	unsigned long long begin = now_ns();
+
+	while (status_number(h->pid, "VmLck:") * 1024L != (long)(HELD_NR_PAGES * page_size))
+		if (give_up(begin))
+			return false;
+	return true;
+}
+
+TEST_F(queue, a_writer_that_was_there_before_the_downgrade)
+{
+	struct held_call *h = self->held;
+	const pid_t second = h->thread[OTHER].tid;
+
+	ASSERT_TRUE(held_back(h, lock_first_half, HALF, FIRST_HELD));
+	fuse_hold(h->server, SECOND_HELD);
+	held_go(h, OTHER, variant->run);
+	ASSERT_TRUE(held_waits_to_write(h, OTHER));
+	held_go(h, THIRD, do_mmap_fixed);
+	ASSERT_TRUE(held_waits_to_write(h, THIRD));
+
+	fuse_answer(h->server, FIRST_HELD);
+	ASSERT_TRUE(held_returns(h, CALL));
+	EXPECT_EQ(0, h->thread[CALL].ret);
+	ASSERT_TRUE(wait_marked(h));
+	if (variant->writer_waits) {
+		/* Time enough for the writer: the call has looked for its page again and again. */
+		ASSERT_TRUE(wait_sleeps(second, 3));
+		EXPECT_FALSE(held_returned(h, THIRD));
+	} else {
+		ASSERT_TRUE(held_returns(h, THIRD));
+	}
+	EXPECT_FALSE(held_returned(h, OTHER));
+	fuse_release(h->server);
+	ASSERT_TRUE(held_returns(h, OTHER));
+	ASSERT_TRUE(held_returns(h, THIRD));
+	ASSERT_EQ(0, trace_stop(&h->trace));
+
+	EXPECT_EQ(0, h->thread[OTHER].ret);
+	EXPECT_EQ(0, h->thread[THIRD].ret);
+	expect_pages(_metadata, h, variant->after, 0);
+	EXPECT_EQ(!variant->writer_waits, other_writer_inside(&h->trace, second));
+}
+
+/*
+ * The file gets shorter: no business of the mmap lock. LOCK looks for its page again and finds the
+ * end of the file before it; mlock(2) sleeps until the page comes and finds it then.
+ */
+#define NR_LEFT		2UL
+
+static int do_truncate(struct held_call *h)
+{
+	return ftruncate(h->file, NR_LEFT * page_size) ? -errno : 0;
+}
+
+FIXTURE(truncate)
+{
+	int dev;
+	struct held_call *held;
+};
+
+FIXTURE_SETUP(truncate)
+{
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	self->held = held_start(self->dev, 1U << HELD_PAGE);
+	if (!self->held)
+		SKIP(return, "no FUSE: %s", strerror(errno));
+}
+
+FIXTURE_TEARDOWN(truncate)
+{
+	if (self->held)
+		held_stop(self->held);
+	close(self->dev);
+}
+
+TEST_F(truncate, while_lock_waits)
+{
+	struct held_call *h = self->held;
+
+	ASSERT_TRUE(held_back(h, held_lock, HELD_NR_PAGES, HELD_PAGE));
+	held_go(h, OTHER, do_truncate);
+	/* It has changed the size, and then waits for the page, as the call does. */
+	ASSERT_TRUE(held_sleeps_in(h, OTHER, "truncate_inode_pages_range"));
+	ASSERT_TRUE(held_returns(h, CALL));
+	EXPECT_FALSE(held_returned(h, OTHER));
+	fuse_release(h->server);
+	ASSERT_TRUE(held_returns(h, OTHER));
+
+	EXPECT_EQ(0, h->thread[OTHER].ret);
+	EXPECT_EQ(-ENOMEM, h->thread[CALL].ret);
+	EXPECT_EQ((uintptr_t)h->addr + HELD_PAGE * page_size, h->res.fail_addr);
+	EXPECT_EQ(HELD_PAGE * page_size, h->res.populated);
+	EXPECT_STREQ("LLllllll", held_states(h));
+	EXPECT_EQ(HELD_NR_PAGES * page_size, h->vmlck);
+}
+
+TEST_F(truncate, while_mlock_waits)
+{
+	struct held_call *h = self->held;
+
+	ASSERT_TRUE(held_back(h, held_mlock, HELD_NR_PAGES, HELD_PAGE));
+	held_go(h, OTHER, do_truncate);
+	ASSERT_TRUE(held_sleeps_in(h, OTHER, "truncate_inode_pages_range"));
+	EXPECT_FALSE(held_returned(h, CALL));
+	fuse_release(h->server);
+	ASSERT_TRUE(held_returns(h, OTHER));
+	ASSERT_TRUE(held_returns(h, CALL));
+
+	EXPECT_EQ(0, h->thread[OTHER].ret);
+	EXPECT_EQ(-ENOMEM, h->thread[CALL].ret);
+	EXPECT_STREQ("LLllllll", held_states(h));
+	EXPECT_EQ(HELD_NR_PAGES * page_size, h->vmlck);
+}
+
+TEST_HARNESS_MAIN
