@@ -529,6 +529,11 @@ int allow_more_vmas(int spare)
 	return write_number(MAX_MAP_COUNT_PATH, nr + spare);
 }
 
+bool is_debug_kernel(void)
+{
+	return !access("/proc/lockdep", F_OK);
+}
+
 int write_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);

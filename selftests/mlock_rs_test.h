@@ -115,6 +115,9 @@ void no_huge_pages(void *addr, size_t len);
 #define MAX_MAP_COUNT_PATH	"/proc/sys/vm/max_map_count"
 int allow_more_vmas(int spare);
 
+/* Whether the kernel has the checkers of debug.config, which make it several times slower. */
+bool is_debug_kernel(void);
+
 /* What stands in a file of /proc or /sys. Returns 0 or -errno. */
 int write_text(const char *path, const char *text);
 int write_number(const char *path, long value);
