@@ -95,5 +95,5 @@ help:	## This list
 	@echo '  MLOCK_RS_ACCEL=tcg    do not try KVM'
 	@echo "  TESTS='a_test b_test' only these tests, also one: TESTS=hole_test:hole.at_the_end"
 	@echo '  VERBOSE=1             show what all tests write, not only what failing tests write'
-	@echo '  SEED=N                seed of the storms, the soak and the demo, as a run printed it'
-	@echo '  STORM_SECONDS=N       how long each storm lasts'
+	@echo '  SEED=N                seed of the random tests, the soak and the demo, as a run printed it'
+	@echo '  STORM_SECONDS=N       how long each storm and each test of concurrent histories lasts'
