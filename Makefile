@@ -97,3 +97,4 @@ help:	## This list
 	@echo '  VERBOSE=1             show what all tests write, not only what failing tests write'
 	@echo '  SEED=N                seed of the random tests, the soak and the demo, as a run printed it'
 	@echo '  STORM_SECONDS=N       how long each storm and each test of concurrent histories lasts'
+	@echo '  FUZZ_CALLS=N          how many calls the fuzzer makes'
