@@ -98,3 +98,5 @@ help:	## This list
 	@echo '  SEED=N                seed of the random tests, the soak and the demo, as a run printed it'
 	@echo '  STORM_SECONDS=N       how long each storm and each test of concurrent histories lasts'
 	@echo '  FUZZ_CALLS=N          how many calls the fuzzer makes'
+	@echo '  DIFF_STEPS=N          how many steps to compare with mlock(2)'
+	@echo '  REPLAY=PROGRAM        only this program, as differential_test printed it'

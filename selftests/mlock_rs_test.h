@@ -15,6 +15,9 @@
 /* Of the running kernel, known before main(). */
 extern size_t page_size;
 
+/* What a test cannot do without, a witness that speaks above all: stops if it is not there. */
+void must(bool ok, const char *what);
+
 /* Opens the device. Returns a file descriptor or -errno. */
 int mlock_rs_open(void);
 

@@ -18,7 +18,7 @@ from build import module, selftests
 from common import CLONE
 
 # What the tests read from their environment, and can be given to a run.
-SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "FUZZ_CALLS")
+SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
 # Room for the hugetlb page of 1 GiB, which can only be had at boot, and a node to move pages to.
 MEMORY = ["--memory", "2560M+128M", "--append", "hugepagesz=1G hugepages=1"]
 # The debug kernel is several times slower under emulation.

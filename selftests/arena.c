@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The arena of the differential test, and looks at it. A look is taken after each step, under
+ * emulation too, so that it must be cheap: nothing is opened, nothing is read that lies outside of
+ * the arena, and no text is parsed but in a full look.
+ */
+#define _GNU_SOURCE
+#include "arena.h"
+
+#include "mlock_rs_test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define ARENA_END	(ARENA_ADDR + ARENA_PAGES * page_size)
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#endif
+
+#define PAGEMAP_PFN	0x007fffffffffffffULL
+#define KPF_ANON_BIT	12
+
+static struct {
+	int maps, smaps, status, pagemap, kpageflags;
+	__u64 zero_pfn;
+	/* Never touched. */
+	char *scratch;
+} witness;
+
+static int open_witness(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	must(fd >= 0, path);
+	return fd;
+}
+
+char *arena_page(unsigned int page)
+{
+	return (char *)ARENA_ADDR + page * page_size;
+}
+
+void arena_reserve(void)
+{
+	/* Each a file of its own, and without access: nothing merges with that. */
+	const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+	void *before = (void *)(ARENA_ADDR - page_size), *after = (void *)ARENA_END;
+
+	must(mmap(before, page_size, PROT_NONE, flags, -1, 0) == before, "guard page");
+	must(mmap(after, page_size, PROT_NONE, flags, -1, 0) == after, "guard page");
+}
+
+static bool next_vma(unsigned long addr, struct procmap_query *q)
+{
+	*q = (struct procmap_query){
+		.size = sizeof(*q),
+		.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+		.query_addr = addr,
+	};
+	must(!ioctl(witness.maps, PROCMAP_QUERY, q), "PROCMAP_QUERY");
+	return q->vma_start < ARENA_END;
+}
+
+static __u64 pagemap_entry(const void *addr)
+{
+	__u64 entry = 0;
+
+	must(pread(witness.pagemap, &entry, sizeof(entry),
+		   (uintptr_t)addr / page_size * sizeof(entry)) == sizeof(entry), "pagemap");
+	return entry;
+}
+
+void look_open(void)
+{
+	struct procmap_query lowest;
+	char *zero;
+
+	witness.maps = open_witness("/proc/self/maps");
+	must(next_vma(0, &lowest) && lowest.vma_start == ARENA_ADDR - page_size, "lowest VMA");
+	witness.smaps = open_witness("/proc/self/smaps");
+	witness.status = open_witness("/proc/self/status");
+	witness.pagemap = open_witness("/proc/self/pagemap");
+	witness.kpageflags = open_witness("/proc/kpageflags");
+
+	zero = mmap(NULL, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(zero != MAP_FAILED && !madvise(zero, page_size, MADV_POPULATE_READ), "zero page");
+	witness.zero_pfn = pagemap_entry(zero) & PAGEMAP_PFN;
+	must(witness.zero_pfn, "pagemap shows no page frames");
+	munmap(zero, page_size);
+
+	witness.scratch = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			       -1, 0);
+	must(witness.scratch != MAP_FAILED, "scratch page");
+}
+
+/* The one cheap answer to "is it locked?" that changes nothing. */
+static bool is_locked(unsigned long start, unsigned long end)
+{
+	if (!msync((void *)start, end - start, MS_INVALIDATE))
+		return false;
+	must(errno == EBUSY, "msync");
+	return true;
+}
+
+static void look_at_vmas(struct shot *shot, bool with_locks)
+{
+	unsigned long addr = ARENA_ADDR;
+	struct procmap_query q;
+
+	shot->nr_vmas = 0;
+	while (addr < ARENA_END && next_vma(addr, &q)) {
+		struct arena_vma *vma = &shot->vma[shot->nr_vmas++];
+
+		*vma = (struct arena_vma){
+			.first = (q.vma_start - ARENA_ADDR) / page_size,
+			.nr = (q.vma_end - q.vma_start) / page_size,
+			.flags = q.vma_flags | (q.inode ? VMA_FILE : 0),
+			.offset = q.vma_offset / page_size,
+		};
+		if (with_locks && is_locked(q.vma_start, q.vma_end))
+			vma->flags |= VMA_LOCKED;
+		addr = q.vma_end;
+	}
+}
+
+/* VmFlags. */
+
+static bool has_flag(const char *flags, const char *flag)
+{
+	/* "VmFlags: rd wr lo ": each flag is two letters and a blank. */
+	for (; flags[0] && flags[0] != '\n'; flags += 3)
+		if (flags[0] == flag[0] && flags[1] == flag[1])
+			return true;
+	return false;
+}
+
+static void add_vmflags(struct arena_vma *vma, const char *flags)
+{
+	const char *c;
+
+	vma->vmflags = 2166136261U;
+	for (c = flags; *c && *c != '\n'; c++)
+		vma->vmflags = (vma->vmflags ^ (__u8)*c) * 16777619U;
+	if (has_flag(flags, "lo"))
+		vma->flags |= VMA_LOCKED;
+	if (has_flag(flags, "lf"))
+		vma->flags |= VMA_ONFAULT;
+	if (has_flag(flags, "dp"))
+		vma->flags |= VMA_DROPPABLE;
+}
+
+/* smaps from the start, as far as it takes to have seen @nr_vmas VMAs and the guard before them. */
+static void look_at_vmflags(struct shot *shot)
+{
+	static const char label[] = "VmFlags: ";
+	static char text[8192];
+	size_t len = 0;
+	int vma = -1;
+
+	must(!lseek(witness.smaps, 0, SEEK_SET), "smaps");
+	while (vma < shot->nr_vmas) {
+		char *line = text, *end;
+		ssize_t n = read(witness.smaps, text + len, sizeof(text) - 1 - len);
+
+		must(n > 0, "smaps");
+		len += n;
+		text[len] = '\0';
+		while (vma < shot->nr_vmas && (line = strstr(line, label)) &&
+		       (end = strchr(line, '\n'))) {
+			if (vma >= 0)
+				add_vmflags(&shot->vma[vma], line + strlen(label));
+			vma++;
+			line = end;
+		}
+		/* Keep what may be the beginning of a line. */
+		end = memrchr(text, '\n', len);
+		must(end, "smaps");
+		len -= end - text;
+		memmove(text, end, len);
+	}
+}
+
+static unsigned int look_at_vmlck(void)
+{
+	static char text[4096];
+	ssize_t n = pread(witness.status, text, sizeof(text) - 1, 0);
+	char *line;
+
+	must(n > 0, "status");
+	text[n] = '\0';
+	line = strstr(text, "VmLck:");
+	must(line, "VmLck");
+	return strtoul(line + 6, NULL, 10) / (page_size / 1024);
+}
+
+/* The pages. */
+
+static const struct {
+	int from;
+	__u16 to;
+} pagemap_bits[] = {
+	{ 63, PAGE_PRESENT }, { 62, PAGE_SWAPPED }, { 61, PAGE_FILE }, { 58, PAGE_GUARD },
+	{ 56, PAGE_EXCLUSIVE },
+}, kpage_bits[] = {
+	{ KPF_MLOCKED_BIT, PAGE_MLOCKED }, { KPF_UNEVICTABLE_BIT, PAGE_UNEVICTABLE },
+	{ KPF_ANON_BIT, PAGE_ANON },
+};
+
+#define NR(array)	(sizeof(array) / sizeof((array)[0]))
+
+static __u16 page_flags(__u64 pfn)
+{
+	__u64 entry;
+	__u16 flags = 0;
+	size_t i;
+
+	must(pread(witness.kpageflags, &entry, sizeof(entry), pfn * sizeof(entry)) ==
+	     sizeof(entry), "kpageflags");
+	for (i = 0; i < NR(kpage_bits); i++)
+		if (entry >> kpage_bits[i].from & 1)
+			flags |= kpage_bits[i].to;
+	return flags;
+}
+
+static void look_at_pages(struct shot *shot, bool with_flags)
+{
+	__u64 entry[ARENA_PAGES];
+	size_t i, bit;
+
+	must(pread(witness.pagemap, entry, sizeof(entry),
+		   ARENA_ADDR / page_size * sizeof(entry[0])) == sizeof(entry), "pagemap");
+	for (i = 0; i < ARENA_PAGES; i++) {
+		__u64 pfn = entry[i] & PAGEMAP_PFN;
+		__u16 page = 0;
+
+		shot->page[i] = 0;
+		if (!entry[i])
+			continue;
+		for (bit = 0; bit < NR(pagemap_bits); bit++)
+			if (entry[i] >> pagemap_bits[bit].from & 1)
+				page |= pagemap_bits[bit].to;
+		if (page & PAGE_PRESENT && pfn == witness.zero_pfn)
+			page |= PAGE_ZERO;
+		else if (page & PAGE_PRESENT && with_flags)
+			page |= page_flags(pfn);
+		shot->page[i] = page;
+	}
+}
+
+/*
+ * Moves the pages that this CPU batches to their LRU list: mlock(2) does so itself, and a module
+ * cannot. MADV_COLD begins with it, and there is nothing on the scratch page to become cold.
+ */
+static void drain_this_cpu(void)
+{
+	must(!madvise(witness.scratch, page_size, MADV_COLD), "MADV_COLD");
+}
+
+static __u8 nr_late(const struct shot *shot)
+{
+	const __u16 both = PAGE_MLOCKED | PAGE_UNEVICTABLE;
+	__u8 nr = 0;
+	size_t i;
+
+	for (i = 0; i < ARENA_PAGES; i++)
+		nr += (shot->page[i] & both) == PAGE_MLOCKED;
+	return nr;
+}
+
+void look(struct shot *shot, bool full)
+{
+	shot->full = full;
+	shot->vmlck = 0;
+	shot->late = 0;
+	look_at_vmas(shot, !full);
+	if (full) {
+		/* First of all: to look may drain. */
+		look_at_pages(shot, true);
+		shot->late = nr_late(shot);
+		drain_this_cpu();
+		look_at_vmflags(shot);
+		shot->vmlck = look_at_vmlck();
+	}
+	look_at_pages(shot, full);
+}
+
+const struct arena_vma *vma_of(const struct shot *shot, unsigned int page)
+{
+	size_t i;
+
+	for (i = 0; i < shot->nr_vmas; i++)
+		if (page >= shot->vma[i].first && page < shot->vma[i].first + shot->vma[i].nr)
+			return &shot->vma[i];
+	return NULL;
+}
+
+/* Two shots. */
+
+static const char *vma_text(const struct shot *shot, size_t i)
+{
+	static char text[2][64];
+	static unsigned int next;
+	char *t = text[next++ % 2];
+
+	if (i >= shot->nr_vmas) {
+		snprintf(t, sizeof(text[0]), "nothing");
+	} else {
+		const struct arena_vma *v = &shot->vma[i];
+
+		snprintf(t, sizeof(text[0]), "%u+%u %c%c%c%c%s%s%s @%u [%08x]", v->first, v->nr,
+			 v->flags & VMA_R ? 'r' : '-', v->flags & VMA_W ? 'w' : '-',
+			 v->flags & VMA_X ? 'x' : '-', v->flags & VMA_SHARED ? 's' : 'p',
+			 v->flags & VMA_FILE ? " file" : "", v->flags & VMA_LOCKED ? " lo" : "",
+			 v->flags & VMA_ONFAULT ? " lf" : "", v->offset, v->vmflags);
+	}
+	return t;
+}
+
+static void say(char *text, size_t size, const char *what, const char *a, const char *b)
+{
+	if (text)
+		snprintf(text, size, "%s: %s | %s", what, a, b);
+}
+
+static void say_page(char *text, size_t size, size_t page, __u16 a, __u16 b)
+{
+	if (text)
+		snprintf(text, size, "page %zu: %#x | %#x", page, a, b);
+}
+
+enum difference_kind shot_compare(const struct shot *a, const struct shot *b, char *text,
+				  size_t size)
+{
+	const bool full = a->full && b->full;
+	const __u8 flags = full ? 0xff : (__u8)~(VMA_ONFAULT | VMA_DROPPABLE);
+	const __u8 locks = VMA_LOCKED | VMA_ONFAULT;
+	const __u16 residency = 0xff;
+	size_t i;
+
+	for (i = 0; i < a->nr_vmas || i < b->nr_vmas; i++) {
+		const struct arena_vma *va = &a->vma[i], *vb = &b->vma[i];
+		bool both = i < a->nr_vmas && i < b->nr_vmas;
+
+		if (both && va->first == vb->first && va->nr == vb->nr &&
+		    (va->flags ^ vb->flags) & flags & locks) {
+			say(text, size, "lock flags", vma_text(a, i), vma_text(b, i));
+			return DIFFERENT_LOCKS;
+		}
+		if (!both || va->first != vb->first || va->nr != vb->nr ||
+		    va->offset != vb->offset || (va->flags ^ vb->flags) & flags ||
+		    (full && va->vmflags != vb->vmflags)) {
+			say(text, size, "VMAs", vma_text(a, i), vma_text(b, i));
+			return DIFFERENT_VMAS;
+		}
+	}
+	if (full && a->vmlck != b->vmlck) {
+		if (text)
+			snprintf(text, size, "VmLck in pages: %u | %u", a->vmlck, b->vmlck);
+		return DIFFERENT_VMLCK;
+	}
+	for (i = 0; i < ARENA_PAGES; i++)
+		if ((a->page[i] ^ b->page[i]) & residency) {
+			say_page(text, size, i, a->page[i], b->page[i]);
+			return DIFFERENT_RESIDENCY;
+		}
+	for (i = 0; full && i < ARENA_PAGES; i++)
+		if (a->page[i] != b->page[i]) {
+			say_page(text, size, i, a->page[i], b->page[i]);
+			return DIFFERENT_PAGE_FLAGS;
+		}
+	return SAME;
+}
