@@ -70,6 +70,10 @@ rustfmt:	## Format the Rust code with the kernel's settings
 rust-analyzer:	## Write rust-project.json for rust-analyzer
 	@$(run) tools/rust-analyzer
 
+.PHONY: mutants
+mutants:	## Run the tests with modules that are wrong on purpose (MUTANTS='010 042', JSON=1)
+	@$(run) tools/mutants $(if $(JSON),--json) $(MUTANTS)
+
 .PHONY: clean
 clean:	## Remove what was built in this directory
 	rm -rf build

@@ -44,9 +44,9 @@ class Progress:
         self.terminal = sys.stderr.isatty()
         self.start = self.last = time.monotonic()
 
-    def show(self, text):
+    def show(self, text, at_once=False):
         now = time.monotonic()
-        if now - self.last < (0.2 if self.terminal else 30):
+        if now - self.last < (0.2 if self.terminal else 30) and not (self.terminal and at_once):
             return
         self.last = now
         text = f"{name()}: {text}, {int(now - self.start)} s"
