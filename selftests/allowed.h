@@ -64,7 +64,7 @@ struct expectation {
 struct expectation expect(const struct step *s, const struct shot *before,
 			  const struct privileges *privileges);
 
-/* For full looks: whether @after is @before with the lock flags as the step sets them in the expected pages. */
+/* For full looks: @after is @before with the lock flags as the step sets them in these pages. */
 bool is_as_expected(const struct expectation *e, const struct step *s, const struct shot *before,
 		    const struct shot *after, char *text, size_t size);
 

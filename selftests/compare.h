@@ -56,7 +56,7 @@ void pair_init(struct pair *pair, enum world_kind kind);
 bool pair_differs(struct pair *pair, const struct program *p, unsigned int full_every,
 		  struct finding *finding);
 
-/* Whether two findings are of one kind, as far as one of a smaller program can be expected to be. */
+/* Whether two findings are of one kind, as far as that of a smaller program can be expected. */
 bool findings_alike(enum finding_kind a, enum finding_kind b);
 
 const char *finding_name(enum finding_kind kind);

@@ -265,7 +265,7 @@ TEST_F(stop, ptrace_attach)
 	errno = 0;
 	word = ptrace(PTRACE_PEEKDATA, main, h->addr + READY_PAGE * page_size, NULL);
 	EXPECT_EQ(0, errno);
-	EXPECT_EQ(fuse_byte(READY_PAGE), (char)word);
+	EXPECT_EQ(page_byte(READY_PAGE), (char)word);
 	ASSERT_EQ(0, ptrace(PTRACE_DETACH, main, NULL, NULL));
 
 	ASSERT_EQ(0, ptrace(PTRACE_ATTACH, call, NULL, NULL));

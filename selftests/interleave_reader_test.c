@@ -85,7 +85,7 @@ static int read_mem(struct held_call *h)
 	close(fd);
 	if (n != 1)
 		return -EIO;
-	return byte == fuse_byte(READY_PAGE) ? 0 : -EBADMSG;
+	return byte == page_byte(READY_PAGE) ? 0 : -EBADMSG;
 }
 
 static int query(struct held_call *h)
@@ -101,7 +101,7 @@ static int touch_resident(struct held_call *h)
 {
 	char byte = __atomic_load_n(h->addr + READY_PAGE * page_size, __ATOMIC_RELAXED);
 
-	return byte == fuse_byte(READY_PAGE) ? 0 : -EBADMSG;
+	return byte == page_byte(READY_PAGE) ? 0 : -EBADMSG;
 }
 
 /* A page fault. */
