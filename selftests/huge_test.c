@@ -71,6 +71,7 @@ static void same_as_mlock(struct __test_metadata *_metadata, FIXTURE_DATA(huge) 
 				nr_pages, &self->res));
 	EXPECT_STREQ(states(self->theirs, all_pages), states(self->mine, all_pages));
 	EXPECT_EQ(huge_bytes(self->theirs), huge_bytes(self->mine));
+	drain_lru();
 	EXPECT_EQ(count_kpageflag(self->theirs, all_pages, KPF_MLOCKED_BIT),
 		  count_kpageflag(self->mine, all_pages, KPF_MLOCKED_BIT));
 	for (i = 0; i < HUGE_SIZE; i += page_size)

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A disk that fails under the file: LOCK ends as mlock(2) does, says which page could not be read,
- * and leaves nothing locked that cannot be unlocked. When the disk is well again, so is the range.
+ * A disk that fails under the file: LOCK says which page could not be read, and leaves nothing
+ * locked that cannot be unlocked. When the disk is well again, so is the range. mlock(2) asks for
+ * the page again until then.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
 #include <fcntl.h>
 
+#include "locker.h"
 #include "mlock_rs_test.h"
 #include "slow_disk.h"
 
@@ -90,43 +92,50 @@ static size_t cached_pages(struct __test_metadata *_metadata, FIXTURE_DATA(io_er
 	return nr;
 }
 
-/* What mlock(2) makes of it, as a copy that lasts. */
-static int mlock_twin(struct __test_metadata *_metadata, FIXTURE_DATA(io_error) * self,
-		      const FIXTURE_VARIANT(io_error) * variant, char *pages, size_t *locked)
+TEST_F(io_error, fails_at_the_page)
 {
 	char *addr = map_cold(_metadata, self, variant);
-	int answer = mlock_2(addr, NR_PAGES * page_size);
-
-	*locked = vmlck();
-	snprintf(pages, NR_PAGES + 1, "%s", states(addr, NR_PAGES));
-	unmap_region(addr, NR_PAGES);
-	ASSERT_EQ(0, vmlck());
-	return answer;
-}
-
-TEST_F(io_error, fails_where_mlock_fails)
-{
-	char pages[NR_PAGES + 1];
-	size_t locked;
-	char *addr;
-	int answer;
 
 	ASSERT_EQ(0, slow_disk_fail_from(&self->disk, variant->nr_good));
-	answer = mlock_twin(_metadata, self, variant, pages, &locked);
-	EXPECT_EQ(-ENOMEM, answer);
-
-	addr = map_cold(_metadata, self, variant);
-	EXPECT_EQ(answer, mlock_rs(self->dev, addr, NR_PAGES * page_size, &self->res));
-	EXPECT_EQ(locked, vmlck());
-	EXPECT_EQ(locked, self->res.locked);
-	EXPECT_EQ(-answer, (int)self->res.error);
+	EXPECT_EQ(-ENOMEM, mlock_rs(self->dev, addr, NR_PAGES * page_size, &self->res));
+	/* What an access to the page is answered with a SIGBUS for; and all of it is marked. */
+	EXPECT_EQ(ENOMEM, self->res.error);
+	EXPECT_EQ(NR_PAGES * page_size, vmlck());
+	EXPECT_EQ(NR_PAGES * page_size, self->res.locked);
 	/* The page that the disk does not give, and all that it does give before it. */
 	EXPECT_EQ(variant->nr_good * page_size, self->res.populated);
 	EXPECT_EQ((uintptr_t)addr + variant->nr_good * page_size, self->res.fail_addr);
-	EXPECT_STREQ(pages, states(addr, NR_PAGES));
-	EXPECT_EQ(variant->nr_good, count(pages, 'L'));
-	EXPECT_EQ(NR_PAGES - variant->nr_good, count(pages, 'l'));
+	EXPECT_EQ(variant->nr_good, count(states(addr, NR_PAGES), 'L'));
+	EXPECT_EQ(NR_PAGES - variant->nr_good, count(states(addr, NR_PAGES), 'l'));
 	unmap_region(addr, NR_PAGES);
+}
+
+/*
+ * The difference: mlock(2) drops the lock to read the page, does not look at how that ended, and
+ * begins anew, without a rest.
+ */
+TEST_F(io_error, mlock_asks_again_until_the_disk_is_well)
+{
+	struct lock_call *call;
+	pid_t child;
+	int status;
+
+	call = lock_call_new(self->dev, map_cold(_metadata, self, variant), NR_PAGES);
+	call->with_mlock = true;
+	ASSERT_EQ(0, slow_disk_fail_from(&self->disk, variant->nr_good));
+	child = lock_call_start(call);
+	ASSERT_LT(0, child);
+	ASSERT_TRUE(wait_marked(child, call));
+	/* Longer than anybody would wait for a disk in memory. */
+	usleep(300000);
+	EXPECT_FALSE(atomic_load(&call->returned)) {
+		TH_LOG("mlock(2) gives up now: change differences.md");
+	}
+	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, call->ret);
+	EXPECT_STREQ(all('L', NR_PAGES), call->states);
 }
 
 TEST_F(io_error, nothing_stays_behind)
@@ -135,7 +144,6 @@ TEST_F(io_error, nothing_stays_behind)
 
 	ASSERT_EQ(0, slow_disk_fail_from(&self->disk, variant->nr_good));
 	EXPECT_EQ(-ENOMEM, mlock_rs(self->dev, addr, NR_PAGES * page_size, NULL));
-	EXPECT_EQ(NR_PAGES * page_size, vmlck());
 	EXPECT_EQ(0, munlock(addr, NR_PAGES * page_size));
 	EXPECT_EQ(0, vmlck());
 	drain_lru();

@@ -51,6 +51,9 @@ static void lock_all(struct __test_metadata *_metadata, FIXTURE_DATA(shared) * s
 				&self->res));
 	EXPECT_STREQ(all('L', NR_PAGES), states(self->mine, NR_PAGES));
 	EXPECT_EQ(NR_PAGES * page_size, self->res.locked);
+	drain_lru();
+	EXPECT_EQ(count_kpageflag(self->theirs, NR_PAGES, KPF_MLOCKED_BIT),
+		  count_kpageflag(self->mine, NR_PAGES, KPF_MLOCKED_BIT));
 }
 
 /* What each page holds, written before the call and looked at after it. */

@@ -59,6 +59,8 @@ FIXTURE_SETUP(truncate)
 		self->addr[i] = map_region(NR_PAGES);
 		ASSERT_EQ(self->addr[i], mmap(self->addr[i], NR_PAGES * page_size, PROT_READ,
 					      MAP_SHARED | MAP_FIXED, self->file[i], 0));
+		/* A page at a time. */
+		ASSERT_EQ(0, madvise(self->addr[i], NR_PAGES * page_size, MADV_RANDOM));
 		self->call[i] = lock_call_new(self->dev, self->addr[i], NR_PAGES);
 		self->call[i]->with_mlock = i;
 	}
@@ -90,14 +92,18 @@ static pid_t start_truncation(struct __test_metadata *_metadata, FIXTURE_DATA(tr
 	if (!child)
 		_exit(ftruncate(file, NR_LEFT * page_size) ? 1 : 0);
 	/*
-	 * mlock(2) waits with the invalidate lock of the file, and the size changes after it. LOCK
-	 * does not: the size changes, and then the truncation waits for the pages.
+	 * Under LOCK the size changes first, and then the truncation waits for the pages. mlock(2)
+	 * holds the invalidate lock of the file while it waits for a page; so that the truncation
+	 * gets in, it is given one page after the other.
 	 */
 	do {
 		ASSERT_FALSE(give_up(begin));
+		if (with_mlock) {
+			usleep(10000);
+			ASSERT_EQ(0, slow_disk_read_ms(&self->disk, NEVER_MS));
+		}
 		ASSERT_EQ(0, fstat(file, &st));
-	} while (with_mlock ? thread_state(child) != 'D' :
-			      st.st_size != (off_t)(NR_LEFT * page_size));
+	} while (st.st_size != (off_t)(NR_LEFT * page_size));
 	return child;
 }
 

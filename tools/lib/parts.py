@@ -20,7 +20,7 @@ from common import CLONE
 # What the tests read from their environment, and can be given to a run.
 SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
 # Room for the hugetlb page of 1 GiB, which can only be had at boot, and a node to move pages to.
-MEMORY = ["--memory", "2560M+128M", "--append", "hugepagesz=1G hugepages=1"]
+MEMORY = ["--memory", "3712M+128M", "--append", "hugepagesz=1G hugepages=1"]
 # The debug kernel is several times slower under emulation.
 TIMEOUT = {"base": 900, "debug": 1800}
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)

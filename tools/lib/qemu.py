@@ -93,7 +93,7 @@ def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append=""):
 
 
 def memory_options(memory, cpus):
-    """So much memory; "2560M+128M" is two NUMA nodes, of which the first one has the CPUs."""
+    """So much memory; "3712M+128M" is two NUMA nodes, of which the first one has the CPUs."""
     nodes = memory.split("+")
     if len(nodes) == 1:
         return ["-m", memory]
