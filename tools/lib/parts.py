@@ -167,10 +167,10 @@ def kunit_suites():
 
 def add_kunit(part, lines):
     """The KUnit tests ran when the module was loaded."""
-    tests = tap.kunit(lines)
+    tests = tap.kunit(lines, part.file("kernel.log"))
     ran = {test.group for test in tests}
     for test in tests:
-        test.group, test.where = f"kunit/{test.group}", part.file("kernel.log")
+        test.group = f"kunit/{test.group}"
         part.add(test)
     for suite in kunit_suites():
         if suite not in ran:

@@ -15,8 +15,8 @@ RUN = re.compile(r"#  RUN +(\S+) \.\.\.$")
 RESULT = re.compile(r"(not )?ok(?= |$)(?: \d+)?(?: -)? *(.*)$")
 EXIT = re.compile(r"# \S+: (exit status (\d+).*)$")
 SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped$")
-# The harness says it again in the result.
-ECHO = re.compile(r"# +(?:OK|FAIL)  \S+$")
+# The harness says it again in the result; KUnit has nothing else to say about a test.
+ECHO = re.compile(r"# (?: +(?:OK|FAIL)  \S+|\S+\.speed: \w+)$")
 # What a test says with TH_LOG().
 LOGGED = re.compile(r"#? *[\w-]+\.c:\d+:\w+:(.*)$")
 SEED = re.compile(r"\bSEED=\d+")
@@ -165,19 +165,20 @@ class Stream:
         self.open(None, now)
 
 
-def kunit(log):
-    """The tests of the KUnit suites that ran, from the lines of a kernel log.
+def kunit(log, path):
+    """The tests of the KUnit suites that ran, from the lines of the kernel log at `path`.
 
     A suite runs each time that its module is loaded. A test that failed once has failed.
     """
-    stream, found, now = Stream(), {}, 0.0
+    stream, found, now, number = Stream(), {}, 0.0, 0
 
     def keep(tests):
         for test in tests:
+            test.where = f"{path}:{number}"
             if test.status == FAIL or test.full_name() not in found:
                 found[test.full_name()] = test
 
-    for line in log:
+    for number, line in enumerate(log, 1):
         if match := PRINTK.match(line):
             now, line = float(match.group(1)), match.group(2)
         inner = line.removeprefix(INDENT)

@@ -78,6 +78,7 @@ KUNIT_BAD = """
 [    3.000000]     1..2
 [    3.100000]     # covering_rounds: ASSERTION FAILED at mm/range.rs:120
 [    3.100000]     Expected covered(1, 1)? == Some((0, 1)) to be true, but is false
+[    3.200000]     # covering_rounds.speed: normal
 [    3.200000]     not ok 1 covering_rounds
 [    3.300000]     ok 2 join_touches
 [    3.300000] not ok 1 mlock_rs_range
@@ -206,42 +207,47 @@ class Deaths(unittest.TestCase):
 
 
 class Kunit(unittest.TestCase):
+    def read(self, log):
+        return tap.kunit(log, "kernel.log")
+
     def test_good_suites(self):
-        tests = tap.kunit(KUNIT)
+        tests = self.read(KUNIT)
         self.assertEqual(brief(tests), [
             ("mlock_rs_range:covering_rounds", "ok", 1), ("mlock_rs_range:join_touches", "ok", 1),
             ("mlock_rs_stats:slots", "ok", 1)])
         self.assertAlmostEqual(tests[0].seconds, 0.0495)
 
     def test_a_failure_has_the_assertion(self):
-        tests = tap.kunit(KUNIT_BAD)
+        tests = self.read(KUNIT_BAD)
         self.assertEqual(tap.counts(tests), [1, 1, 0])
         self.assertIn("ASSERTION FAILED at mm/range.rs:120", tests[0].lines[0])
         self.assertIn("Expected covered(1, 1)?", tests[0].lines[1])
+        self.assertEqual(len(tests[0].lines), 2)
+        self.assertEqual(tests[0].where, "kernel.log:7")
 
     def test_once_failed_is_failed(self):
         for log in (KUNIT + KUNIT_BAD, KUNIT_BAD + KUNIT, KUNIT + KUNIT_BAD + KUNIT):
-            self.assertEqual(tap.counts(tap.kunit(log)), [2, 1, 0])
+            self.assertEqual(tap.counts(self.read(log)), [2, 1, 0])
 
     def test_a_suite_that_does_not_end(self):
-        tests = tap.kunit(KUNIT[:8])
+        tests = self.read(KUNIT[:8])
         self.assertEqual(brief(tests)[1:], [("mlock_rs_range:1 of 2 tests", "FAIL", 1)])
-        self.assertEqual(tap.counts(tap.kunit(KUNIT[:-1]))[1], 1)
+        self.assertEqual(tap.counts(self.read(KUNIT[:-1]))[1], 1)
 
     def test_a_suite_that_fails_without_a_failing_test(self):
         log = KUNIT[:-1] + ["[    2.270100] not ok 2 mlock_rs_stats"]
-        self.assertEqual(tap.counts(tap.kunit(log)), [3, 1, 0])
+        self.assertEqual(tap.counts(self.read(log)), [3, 1, 0])
 
     def test_a_suite_that_ends_early(self):
         log = KUNIT[:8] + KUNIT[9:]
-        self.assertEqual(tap.counts(tap.kunit(log)), [2, 1, 0])
+        self.assertEqual(tap.counts(self.read(log)), [2, 1, 0])
 
     def test_other_lines_in_between(self):
         log = KUNIT[:7] + ["[    2.24] clocksource: tsc: ok", "[    2.24]     x: y"] + KUNIT[7:]
-        self.assertEqual(tap.counts(tap.kunit(log)), [3, 0, 0])
+        self.assertEqual(tap.counts(self.read(log)), [3, 0, 0])
 
     def test_a_log_without_suites(self):
-        self.assertEqual(tap.kunit(["[    0.1] KTAP version 1", "[    0.1] 1..0", "ok 1 x"]), [])
+        self.assertEqual(self.read(["[    0.1] KTAP version 1", "[    0.1] 1..0", "ok 1 x"]), [])
 
 
 class Document(unittest.TestCase):
