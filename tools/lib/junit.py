@@ -19,7 +19,8 @@ def case(parent, test, classname):
                                      name=clean(test.name), time=f"{test.seconds:.3f}")
     text = clean("\n".join(test.lines))
     if test.status == FAIL:
-        failure = ElementTree.SubElement(element, "failure", message=clean(test.reason))
+        message = test.reason or (test.lines or [""])[-1]
+        failure = ElementTree.SubElement(element, "failure", message=clean(message))
         failure.text = text
     elif test.status == SKIP:
         ElementTree.SubElement(element, "skipped", message=clean(test.reason))

@@ -14,9 +14,8 @@ PATIENCE = 2
 
 def duration(seconds):
     """Seconds as a person reads them."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds // 60:.0f}:{seconds % 60:02.0f} min"
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes}:{seconds:02} min" if minutes else f"{seconds} s"
 
 
 class Status:
@@ -29,7 +28,7 @@ class Status:
     def show(self, text):
         now = time.monotonic()
         if self.terminal and now - self.last >= 0.2:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
             print(f"\r{text[:width - 1]}\033[K", end="", file=sys.stderr, flush=True)
             self.shown, self.last = True, now
 
