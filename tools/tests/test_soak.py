@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Does tools/soak fill its time with rounds that can be repeated, and stop at the first failure?"""
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import io
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+TOOLS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TOOLS / "lib"))
+from tap import Test  # noqa: E402  pylint: disable=wrong-import-position
+
+loader = importlib.machinery.SourceFileLoader("soak", str(TOOLS / "soak"))
+soak = importlib.util.module_from_spec(importlib.util.spec_from_loader("soak", loader))
+loader.exec_module(soak)
+
+
+class Rounds(unittest.TestCase):
+    def soak(self, seconds, fails_in=None, seed="7"):
+        """The rounds of a soak on a clock of its own; a whole round takes 200 s of it."""
+        home = tempfile.TemporaryDirectory()
+        self.addCleanup(home.cleanup)
+        now, rounds = [1000.0], []
+
+        def run(part, flavour, programs, settings, _timeout):
+            now[0] += 200 * int(settings["STORM_SECONDS"]) / soak.AMOUNT["STORM_SECONDS"]
+            rounds.append((flavour, programs, settings))
+            part.tests.append(Test("storm_test", "storm.a"))
+            if len(rounds) == fails_in:
+                part.fail("storm_test", "storm.b", lines=["# SEED=" + settings["SEED"]])
+
+        patches = (mock.patch.object(soak, "RESULTS", pathlib.Path(home.name) / "soak"),
+                   mock.patch.object(soak, "kselftests", run),
+                   mock.patch.object(soak, "programs", lambda: ["storm_test", "fuzz_test"]),
+                   mock.patch.object(soak.time, "monotonic", lambda: now[0]),
+                   mock.patch.dict(os.environ, {"SEED": seed}))
+        with contextlib.ExitStack() as stack:
+            for patch in patches:
+                stack.enter_context(patch)
+            out = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            it = soak.Soak(seconds)
+            it.run()
+            self.status = it.report()
+        self.took, self.out = now[0] - 1000, out.getvalue().splitlines()
+        return rounds
+
+    def test_the_time_is_filled_with_rounds(self):
+        for seconds in (90, 1800, 7200):
+            with self.subTest(seconds=seconds):
+                self.soak(seconds)
+                self.assertGreater(self.took, 0.7 * seconds)
+                self.assertLess(self.took, 1.3 * seconds)
+                self.assertFalse(self.status)
+
+    def test_part_of_it_on_the_debug_kernel(self):
+        flavours = [flavour for flavour, _, _ in self.soak(1800)]
+        self.assertEqual(flavours[:6], ["base", "debug", "base", "base", "debug", "base"])
+        self.assertIn("debug", [flavour for flavour, _, _ in self.soak(90)])
+
+    def test_every_round_has_a_seed_of_its_own_from_the_printed_one(self):
+        seeds = [settings["SEED"] for _, _, settings in self.soak(1800)]
+        self.assertEqual(len(set(seeds)), len(seeds))
+        self.assertEqual(seeds, [settings["SEED"] for _, _, settings in self.soak(1800)])
+        self.assertNotEqual(seeds, [s["SEED"] for _, _, s in self.soak(1800, seed="8")])
+        self.assertEqual(self.out[0], "SEED=8")
+
+    def test_a_failure_ends_it_with_what_repeats_the_round(self):
+        rounds = self.soak(1800, fails_in=2)
+        self.assertEqual(len(rounds), 2)
+        self.assertTrue(self.status)
+        flavour, _, settings = rounds[1]
+        self.assertIn(f"repeat this round: make check FLAVOUR={flavour} TESTS='storm_test fuzz_test'"
+                      + "".join(f" {name}={value}" for name, value in settings.items()), self.out)
+        self.assertEqual(self.out[-1], "2 passed, 1 failed, 0 skipped")
+
+    def test_what_is_counted_is_less_on_the_debug_kernel(self):
+        (_, _, base), (_, _, debug) = self.soak(1800)[:2]
+        self.assertEqual(int(base["FUZZ_CALLS"]), 5 * int(debug["FUZZ_CALLS"]))
+        self.assertEqual(base["STORM_SECONDS"], debug["STORM_SECONDS"])
+        self.assertNotIn("DIFF_STEPS", base)
+
+    def test_durations(self):
+        self.assertEqual([soak.parse_duration(text) for text in ("90s", "30m", "2h")],
+                         [90, 1800, 7200])
+        for text in ("", "30", "m", "1.5h", "0s", "30 m"):
+            with self.subTest(text=text), self.assertRaises(SystemExit):
+                with contextlib.redirect_stderr(io.StringIO()):
+                    soak.parse_duration(text)
+
+
+if __name__ == "__main__":
+    unittest.main()
