@@ -38,7 +38,7 @@ static unsigned long nr_calls(void)
 
 	if (calls && *calls)
 		return strtoul(calls, NULL, 10);
-	return is_debug_kernel() ? 50000 : 1000000;
+	return is_debug_kernel() ? 50000 : 500000;
 }
 
 /* The soft limit, which needs no privilege to rise again. */
@@ -213,6 +213,7 @@ static void set_values(struct scribble *s, const void *other)
 {
 	memcpy(s->value[0], s->words, s->nr_words * sizeof(__u64));
 	memcpy(s->value[1], other, s->nr_words * sizeof(__u64));
+	memcpy(s->last, s->words, s->nr_words * sizeof(__u64));
 }
 
 /* Two values of the argument, a tail that is zero or not, and two arrays of ranges. */
@@ -263,17 +264,15 @@ static bool is_one_of(int error, const int *errors, size_t nr)
 	return false;
 }
 
-/* Words that the kernel only reads are one of what they were given. */
+/* Nobody has written to what the kernel only reads: not even what was there a moment before. */
 static void expect_only_scribbles(struct __test_metadata *_metadata, const struct batch *b)
 {
-	size_t i, word;
+	size_t i;
 
 	for (i = 0; i < b->nr_scribbles; i++) {
 		const struct scribble *s = &b->scribble[i];
 
-		for (word = 0; word < s->nr_words; word++)
-			EXPECT_TRUE(s->words[word] == s->value[0][word] ||
-				    s->words[word] == s->value[1][word]);
+		EXPECT_EQ(0, memcmp(s->last, s->words, s->nr_words * sizeof(__u64)));
 	}
 }
 
@@ -289,8 +288,9 @@ static void expect_canaries(struct __test_metadata *_metadata, const struct fuzz
 
 TEST_F_TIMEOUT(fuzz, arguments_that_change, HANG_SECONDS)
 {
-	static const int errors[] = { 0, E2BIG, EFAULT, EINVAL, ENOMEM, EPERM };
-	const unsigned long nr = (nr_calls() / 10 / BATCH_CALLS + 1) * BATCH_CALLS;
+	static const int errors[] = { 0, E2BIG, EFAULT, EINVAL, ENOMEM };
+	/* Two threads that change mappings of the same memory cost far more than one. */
+	const unsigned long nr = (nr_calls() / 20 / BATCH_CALLS + 1) * BATCH_CALLS;
 	struct fuzz_memory *f = &self->f;
 	struct scribbler *scribbler;
 	__u64 begin = now_ns();

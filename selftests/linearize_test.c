@@ -580,6 +580,47 @@ TEST_F(judge, made_up_histories)
 	EXPECT_EQ(0, refused(&self->h, random, NOTHING));
 }
 
+/* One number of one answer, not a zero, is off by a page. Returns false if it finds none. */
+static bool falsify(struct history *h, __u64 *random)
+{
+	int i;
+
+	for (i = 0; i < 1000; i++) {
+		struct answer *a = &h->call[random_number(random) % h->nr_calls].answer;
+		__u64 *const numbers[] = {
+			&a->changed, &a->populated, &a->mapped, &a->locked, &a->onfault,
+			&a->resident,
+		};
+		__u64 *number = numbers[random_number(random) % ARRAY_SIZE(numbers)];
+
+		if (!*number)
+			continue;
+		*number += random_number(random) & 1 ? page_size : -page_size;
+		return true;
+	}
+	return false;
+}
+
+TEST_F(judge, made_up_histories_with_a_wrong_answer)
+{
+	unsigned int i, wrong = 0, refused = 0;
+	__u64 random = seed();
+
+	TH_LOG("SEED=%llu", random);
+	for (i = 0; i < SIMULATIONS; i++) {
+		__u64 choice = random + i;
+
+		simulate(&self->h, random + i, NOTHING);
+		if (!falsify(&self->h, &choice))
+			continue;
+		wrong++;
+		refused += !linearizable(&self->h, NULL);
+	}
+	/* Now and then another order makes it right. */
+	EXPECT_LT(wrong * 8 / 10, refused);
+	TH_LOG("%u of %u refused", refused, wrong);
+}
+
 TEST_F(judge, made_up_histories_with_a_mistake)
 {
 	static const char *const names[] = {

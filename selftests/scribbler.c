@@ -23,17 +23,18 @@ struct scribbler {
 	void *page;
 	void (*restore)(void *arg);
 	void *arg;
-	const struct scribble *what;
+	struct scribble *what;
 	size_t nr;
 };
 
 static void scribble(struct scribbler *s)
 {
-	const struct scribble *what = &s->what[random_number(&s->random) % s->nr];
+	struct scribble *what = &s->what[random_number(&s->random) % s->nr];
 	size_t word = random_number(&s->random) % what->nr_words;
 	int which = random_number(&s->random) & 1;
 
-	__atomic_store_n(&what->words[word], what->value[which][word], __ATOMIC_RELAXED);
+	what->last[word] = what->value[which][word];
+	__atomic_store_n(&what->words[word], what->last[word], __ATOMIC_RELAXED);
 }
 
 static void change_mapping(struct scribbler *s)
@@ -85,7 +86,7 @@ struct scribbler *scribbler_start(__u64 seed, void *page, void (*restore)(void *
 	return s;
 }
 
-void scribbler_scribble(struct scribbler *s, const struct scribble *what, size_t nr)
+void scribbler_scribble(struct scribbler *s, struct scribble *what, size_t nr)
 {
 	s->what = what;
 	s->nr = nr;

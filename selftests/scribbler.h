@@ -16,6 +16,8 @@ struct scribble {
 	__u64 *words;
 	size_t nr_words;
 	__u64 value[2][SCRIBBLER_WORDS];
+	/* What was written last, and so what is there while nobody else writes. */
+	__u64 last[SCRIBBLER_WORDS];
 };
 
 struct scribbler;
@@ -27,7 +29,7 @@ struct scribbler;
 struct scribbler *scribbler_start(__u64 seed, void *page, void (*restore)(void *arg), void *arg);
 
 /* From now on, until scribbler_rest() returns. */
-void scribbler_scribble(struct scribbler *s, const struct scribble *what, size_t nr);
+void scribbler_scribble(struct scribbler *s, struct scribble *what, size_t nr);
 void scribbler_rest(struct scribbler *s);
 
 void scribbler_stop(struct scribbler *s);
