@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Builds what goes into a VM: the module and the selftests."""
 
+import functools
 import subprocess
 import sys
 
@@ -19,11 +20,13 @@ def kernel_source():
     return output_of("tools/kernel", "src")
 
 
+@functools.cache
 def module(flavour):
     """The module for a flavour of the kernel, which is built first if need be."""
     return output_of("tools/module", flavour)
 
 
+@functools.cache
 def selftests():
     """The directory with the tests and the demo."""
     out = CLONE / "build/selftests"

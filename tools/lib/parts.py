@@ -23,6 +23,11 @@ SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
 MEMORY = ["--memory", "3712M+128M", "--append", "hugepagesz=1G hugepages=1"]
 # The debug kernel is several times slower under emulation.
 TIMEOUT = {"base": 900, "debug": 1800}
+# What takes long on the debug kernel, about.
+SECONDS = {"atomic_test": 120, "fuzz_test": 60, "differential_test": 60, "linear_test": 40,
+           "module_test": 35, "abi_query_test": 30, "storm_test": 30, "interleave_reader_test": 30,
+           "interleave_test": 30, "kill_test": 30, "storm_ops_test": 20, "uffd_test": 20,
+           "ungoverned_test": 20, "vector_test": 20, "no_memory_test": 20}
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 # From here on it is an exit status of tools/vm itself: too long, or the VM broke.
 VM_FAILED = 124
@@ -117,13 +122,24 @@ class Part:
         junit.write(self.directory / "junit.xml", self.name, self.tests)
 
 
-def disk():
+def disk(name):
     """An empty ext4 file system for the tests that need a file on a disk."""
-    image = CLONE / "build/selftests.img"
+    image = CLONE / f"build/selftests-{name}.img"
     with open(image, "wb") as file:
         file.truncate(256 << 20)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-F", image], check=True)
     return image
+
+
+def shards(number):
+    """All test programs, dealt out to VMs that run at the same time: the longest ones first."""
+    dealt = [[0, []] for _ in range(number)]
+    names = sorted(program.name for program in selftests().glob("*_test"))
+    for name in sorted(names, key=lambda name: -SECONDS.get(name, 1)):
+        least = min(dealt, key=lambda shard: shard[0])
+        least[0] += SECONDS.get(name, 1)
+        least[1].append(name)
+    return [sorted(programs) for _, programs in dealt]
 
 
 def guest_command(flavour, programs, settings):
@@ -140,7 +156,7 @@ def kselftests(part, flavour, programs, settings, timeout=None):
     log, said = part.directory / "kernel.log", part.directory / "vm.log"
     with open(said, "wb") as stderr:
         status = part.run(
-            ["tools/vm", "run", "--kernel", flavour, *MEMORY, "--disk", str(disk()),
+            ["tools/vm", "run", "--kernel", flavour, *MEMORY, "--disk", str(disk(part.name)),
              "--log", str(log), "--timeout", str(timeout or TIMEOUT[flavour]), "--", *guest],
             "selftests.tap", stderr=stderr)
     text = log.read_text(errors="replace") if log.exists() else ""

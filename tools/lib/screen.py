@@ -3,6 +3,7 @@
 
 import os
 import sys
+import threading
 import time
 
 from tap import FAIL, OK, SKIP, counts
@@ -39,9 +40,10 @@ class Status:
 
 
 class Screen:
-    """Prints tests as they end. With `quiet` only the status line is left."""
+    """Prints tests as they end. With `quiet` only the status line is left. Threads may share it."""
 
     def __init__(self, quiet=False, verbose=False):
+        self.lock = threading.RLock()
         self.quiet, self.verbose = quiet, verbose
         self.colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         self.status = Status()
@@ -57,10 +59,11 @@ class Screen:
     def test(self, test):
         """One line, and what the test wrote if it failed."""
         note = test.note()
-        self.print(f"{self.coloured(test.status, f'{test.status:<4}')} {test.seconds:>8.2f} s  "
-                   f"{test.full_name()}" + (f": {note}" if note else ""))
-        if test.status == FAIL or self.verbose:
-            self.lines(test.lines if self.verbose else test.excerpt())
+        with self.lock:
+            self.print(f"{self.coloured(test.status, f'{test.status:<4}')} {test.seconds:>8.2f} s  "
+                       f"{test.full_name()}" + (f": {note}" if note else ""))
+            if test.status == FAIL or self.verbose:
+                self.lines(test.lines if self.verbose else test.excerpt())
 
     def lines(self, lines):
         for line in lines:
@@ -70,7 +73,8 @@ class Screen:
         """What runs now; shown when it takes a while."""
         seconds = time.monotonic() - since
         if seconds >= PATIENCE:
-            self.status.show(f"...   {what}, {duration(seconds)}")
+            with self.lock:
+                self.status.show(f"...   {what}, {duration(seconds)}")
 
     def report(self, parts):
         """The sums by group, what failed, where to read on. The last line is the sum of all."""
