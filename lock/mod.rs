@@ -127,7 +127,8 @@ pub(crate) fn run(request: &Request) -> Outcome {
 fn change(request: &Request) -> Result<Outcome, Failure> {
     let (mode, ranges) = (request.mode(), request.ranges());
     plan::may(mode)?;
-    if ranges.is_empty() {
+    // To lock an empty range is held against the limit all the same, as by mlock(2).
+    if ranges.is_empty() && mode == LockMode::Unlocked {
         return Ok(Outcome::default());
     }
 

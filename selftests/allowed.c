@@ -21,6 +21,7 @@ const char *allowed_name(enum allowed allowed)
 		[LENGTH_ROUNDS_TO_0] = "length-rounds-to-0",
 		[ARGUMENT_BEFORE_PERMISSION] = "argument-before-permission",
 		[ARGUMENT_BEFORE_LIMIT] = "argument-before-limit",
+		[NO_ROOM_TO_SPLIT] = "no-room-to-split",
 		[UNEVICTABLE_LATE] = "unevictable-late",
 	};
 

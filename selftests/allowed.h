@@ -20,6 +20,12 @@ enum allowed {
 	ARGUMENT_BEFORE_PERMISSION,
 	ARGUMENT_BEFORE_LIMIT,
 	/*
+	 * At vm.max_map_count: mlock(2) changes what lies before the VMA that cannot be split, or
+	 * gets by with moving a boundary. Here ENOMEM, and nothing changes. Not foretold but told
+	 * by what the ioctl wrote back.
+	 */
+	NO_ROOM_TO_SPLIT,
+	/*
 	 * Mlocked pages are Unevictable at once after mlock(2); here up to a batch of them later.
 	 * Of a state, not of a step: not foretold.
 	 */
@@ -64,7 +70,10 @@ struct expectation {
 struct expectation expect(const struct step *s, const struct shot *before,
 			  const struct privileges *privileges);
 
-/* For full looks: @after is @before with the lock flags as the step sets them in these pages. */
+/*
+ * For full looks: whether @after is @before, with the lock flags as the step sets them in the
+ * expected pages.
+ */
 bool is_as_expected(const struct expectation *e, const struct step *s, const struct shot *before,
 		    const struct shot *after, char *text, size_t size);
 

@@ -58,15 +58,30 @@ void arena_reserve(void)
 	must(mmap(after, page_size, PROT_NONE, flags, -1, 0) == after, "guard page");
 }
 
+/* The VMA at @addr or after it. */
 static bool next_vma(unsigned long addr, struct procmap_query *q)
 {
+	int ret;
+
 	*q = (struct procmap_query){
 		.size = sizeof(*q),
 		.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
 		.query_addr = addr,
 	};
-	must(!ioctl(witness.maps, PROCMAP_QUERY, q), "PROCMAP_QUERY");
-	return q->vma_start < ARENA_END;
+	ret = ioctl(witness.maps, PROCMAP_QUERY, q);
+	must(!ret || errno == ENOENT, "PROCMAP_QUERY");
+	return !ret;
+}
+
+unsigned int vmas_outside(void)
+{
+	struct procmap_query q;
+	unsigned long addr = 0;
+	unsigned int nr = 0;
+
+	for (; next_vma(addr, &q); addr = q.vma_end)
+		nr += q.vma_end <= ARENA_ADDR || q.vma_start >= ARENA_END;
+	return nr;
 }
 
 static __u64 pagemap_entry(const void *addr)
@@ -115,8 +130,7 @@ static void look_at_vmas(struct shot *shot, bool with_locks)
 	unsigned long addr = ARENA_ADDR;
 	struct procmap_query q;
 
-	shot->nr_vmas = 0;
-	while (addr < ARENA_END && next_vma(addr, &q)) {
+	while (next_vma(addr, &q) && q.vma_start < ARENA_END) {
 		struct arena_vma *vma = &shot->vma[shot->nr_vmas++];
 
 		*vma = (struct arena_vma){
@@ -275,13 +289,15 @@ static __u8 nr_late(const struct shot *shot)
 	return nr;
 }
 
-void look(struct shot *shot, bool full)
+void look_at_arena(struct shot *shot, enum look look)
 {
-	shot->full = full;
+	shot->look = look;
+	shot->nr_vmas = 0;
 	shot->vmlck = 0;
 	shot->late = 0;
-	look_at_vmas(shot, !full);
-	if (full) {
+	if (look >= LOOK_VMAS)
+		look_at_vmas(shot, look == LOOK_VMAS);
+	if (look == LOOK_FULL) {
 		/* First of all: to look may drain. */
 		look_at_pages(shot, true);
 		shot->late = nr_late(shot);
@@ -289,7 +305,7 @@ void look(struct shot *shot, bool full)
 		look_at_vmflags(shot);
 		shot->vmlck = look_at_vmlck();
 	}
-	look_at_pages(shot, full);
+	look_at_pages(shot, look == LOOK_FULL);
 }
 
 const struct arena_vma *vma_of(const struct shot *shot, unsigned int page)
@@ -339,13 +355,14 @@ static void say_page(char *text, size_t size, size_t page, __u16 a, __u16 b)
 enum difference_kind shot_compare(const struct shot *a, const struct shot *b, char *text,
 				  size_t size)
 {
-	const bool full = a->full && b->full;
+	const bool full = a->look == LOOK_FULL && b->look == LOOK_FULL;
+	const bool vmas = a->look >= LOOK_VMAS && b->look >= LOOK_VMAS;
 	const __u8 flags = full ? 0xff : (__u8)~(VMA_ONFAULT | VMA_DROPPABLE);
 	const __u8 locks = VMA_LOCKED | VMA_ONFAULT;
 	const __u16 residency = 0xff;
 	size_t i;
 
-	for (i = 0; i < a->nr_vmas || i < b->nr_vmas; i++) {
+	for (i = 0; vmas && (i < a->nr_vmas || i < b->nr_vmas); i++) {
 		const struct arena_vma *va = &a->vma[i], *vb = &b->vma[i];
 		bool both = i < a->nr_vmas && i < b->nr_vmas;
 

@@ -47,9 +47,19 @@ struct arena_vma {
 	__u32 vmflags;
 };
 
+/* How much of it: each is dearer than the one before. */
+enum look {
+	/* What is resident. */
+	LOOK_PAGES,
+	/* The VMAs too, and whether they are locked. */
+	LOOK_VMAS,
+	/* All of their flags too, VmLck, and the flags of the pages. */
+	LOOK_FULL,
+};
+
 /* The arena at one moment. */
 struct shot {
-	bool full;
+	__u8 look;
 	__u8 nr_vmas;
 	/* Locked pages of the process, in a full look. */
 	__u32 vmlck;
@@ -67,11 +77,11 @@ char *arena_page(unsigned int page);
 /* Opens what a look needs; with CAP_SYS_ADMIN, which is not needed afterwards. */
 void look_open(void);
 
-/*
- * Looks at the arena of the caller. A look that is not full does without what is dear:
- * lock-on-fault and other VMA flags, VmLck, and the flags of the pages.
- */
-void look(struct shot *shot, bool full);
+/* Looks at the arena of the caller. */
+void look_at_arena(struct shot *shot, enum look look);
+
+/* How many VMAs the caller has outside of the arena. */
+unsigned int vmas_outside(void);
 
 /* The VMA of a page, or NULL. */
 const struct arena_vma *vma_of(const struct shot *shot, unsigned int page);

@@ -37,11 +37,14 @@ struct finding {
 enum outcome { OUT_OK, OUT_EPERM, OUT_ENOMEM, OUT_EAGAIN, OUT_EINVAL, OUT_OTHER, NR_OUTCOMES };
 
 struct tally {
-	unsigned long programs, steps, full_looks;
+	unsigned long programs, steps, vma_looks, full_looks;
 	unsigned long allowed[NR_ALLOWED];
 	unsigned long outcome[NR_OPS][NR_OUTCOMES];
-	/* Locking steps that failed after the VMAs were locked, and pages locked by steps. */
-	unsigned long partly, vmas;
+	/* Locking steps that failed in populating. */
+	unsigned long partly;
+	/* VMAs in the arena, summed up over the looks at them. */
+	unsigned long vmas;
+	__u64 ns;
 };
 
 struct pair {
@@ -56,7 +59,7 @@ void pair_init(struct pair *pair, enum world_kind kind);
 bool pair_differs(struct pair *pair, const struct program *p, unsigned int full_every,
 		  struct finding *finding);
 
-/* Whether two findings are of one kind, as far as that of a smaller program can be expected. */
+/* Whether two findings are of one kind, as far as can be expected after a program was shrunk. */
 bool findings_alike(enum finding_kind a, enum finding_kind b);
 
 const char *finding_name(enum finding_kind kind);

@@ -100,6 +100,8 @@ static void map_memory(struct held_call *h)
 	h->anon[0] = 1;
 	h->fresh = map_region(4);
 	h->elsewhere = map_region(1);
+	h->cold = mmap(NULL, page_size, PROT_READ, MAP_SHARED, h->file, HELD_NR_PAGES * page_size);
+	stop_unless(h->cold != MAP_FAILED, "mmap");
 	h->addr = map_region(HELD_NR_PAGES);
 	/* For writing: each page has a fault of its own then, and none comes in with another. */
 	stop_unless(mmap(h->addr, HELD_NR_PAGES * page_size, PROT_READ | PROT_WRITE,
@@ -210,7 +212,7 @@ static bool start_processes(struct held_call *h)
 struct held_call *held_start(int dev, unsigned int cold)
 {
 	struct fuse_options options = {
-		.nr_pages = HELD_NR_PAGES,
+		.nr_pages = HELD_NR_PAGES + 1,
 		/* A fault reads the page that it is for, and no other. */
 		.max_readahead = page_size,
 	};

@@ -47,6 +47,8 @@ struct held_call {
 	char *anon;
 	/* 4 pages that nobody has touched. */
 	char *fresh;
+	/* A page of the file that nobody has read, behind those of @addr. */
+	char *cold;
 	/* A page, for what is moved away. */
 	char *elsewhere;
 	/* HUGE_SIZE, of which a page is there. */

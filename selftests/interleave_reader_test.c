@@ -96,12 +96,21 @@ static int query(struct held_call *h)
 	return ret || res.locked == HELD_NR_PAGES * page_size ? ret : -EBADMSG;
 }
 
+static int touch(const char *addr, size_t page)
+{
+	return __atomic_load_n(addr, __ATOMIC_RELAXED) == page_byte(page) ? 0 : -EBADMSG;
+}
+
 /* A page that is there. */
 static int touch_resident(struct held_call *h)
 {
-	char byte = __atomic_load_n(h->addr + READY_PAGE * page_size, __ATOMIC_RELAXED);
+	return touch(h->addr + READY_PAGE * page_size, READY_PAGE);
+}
 
-	return byte == page_byte(READY_PAGE) ? 0 : -EBADMSG;
+/* A page fault that has to read. */
+static int touch_cold_page(struct held_call *h)
+{
+	return touch(h->cold, HELD_NR_PAGES);
 }
 
 /* A page fault. */
@@ -165,6 +174,8 @@ FIXTURE_VARIANT_ADD(reader, mem) { .who = OUTSIDE, .run = read_mem, .waits = tru
 FIXTURE_VARIANT_ADD(reader, query) { .who = THIRD, .run = query, .waits = true };
 FIXTURE_VARIANT_ADD(reader, touch_resident) { .who = THIRD, .run = touch_resident };
 FIXTURE_VARIANT_ADD(reader, touch_new_page) { .who = THIRD, .run = touch_new_page };
+FIXTURE_VARIANT_ADD(reader, touch_cold_page) {
+	.who = THIRD, .run = touch_cold_page, .waits = true };
 FIXTURE_VARIANT_ADD(reader, touch_new_vma) {
 	.who = THIRD, .run = touch_new_vma, .waits = true };
 FIXTURE_VARIANT_ADD(reader, dontneed) { .who = THIRD, .run = dontneed };

@@ -61,6 +61,16 @@ static struct lock_call *new_call(int dev, char *addr, size_t nr_pages)
 	return call;
 }
 
+/* Begins the call and waits until it is held back with the lock held. */
+static pid_t start_held_back(struct __test_metadata *_metadata, struct lock_call *call)
+{
+	pid_t child = lock_call_start(call);
+
+	ASSERT_LT(0, child);
+	ASSERT_TRUE(wait_held_back(child, call));
+	return child;
+}
+
 /* Kills @pid, which is not reaped, and returns how long it took to be gone. */
 static __u64 kill_ns(pid_t pid)
 {
@@ -200,11 +210,9 @@ TEST_F(fuse, sigkill_as_soon_as_it_waits)
 
 TEST_F(fuse, after_release_it_succeeds)
 {
-	pid_t child = lock_call_start(self->call);
+	pid_t child = start_held_back(_metadata, self->call);
 	size_t i;
 
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
 	fuse_release(self->server);
 	expect_locked(_metadata, child, self->call);
 	for (i = 0; i < NR_PAGES; i++)
@@ -213,11 +221,9 @@ TEST_F(fuse, after_release_it_succeeds)
 
 TEST_F(fuse, other_signals_wait)
 {
-	pid_t child = lock_call_start(self->call);
+	pid_t child = start_held_back(_metadata, self->call);
 	__u64 released;
 
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
 	ASSERT_EQ(0, kill(child, SIGUSR1));
 	/* It has looked for the page again since, and could have noticed. */
 	ASSERT_TRUE(wait_sleeps(child, 3));
@@ -232,10 +238,8 @@ TEST_F(fuse, other_signals_wait)
 
 TEST_F(fuse, sigkill_after_another_signal)
 {
-	pid_t child = lock_call_start(self->call);
+	pid_t child = start_held_back(_metadata, self->call);
 
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
 	ASSERT_EQ(0, kill(child, SIGUSR1));
 	ASSERT_TRUE(wait_sleeps(child, 3));
 	expect_killed(_metadata, child, self->call);
@@ -244,12 +248,10 @@ TEST_F(fuse, sigkill_after_another_signal)
 TEST_F(fuse, the_wait_is_no_busy_wait)
 {
 	struct timespec second = { .tv_sec = 1 }, before, after;
-	pid_t child = lock_call_start(self->call);
+	pid_t child = start_held_back(_metadata, self->call);
 	clockid_t cpu;
 	long us;
 
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
 	ASSERT_EQ(0, clock_getcpuclockid(child, &cpu));
 	ASSERT_EQ(0, clock_gettime(cpu, &before));
 	/* Not to wait for something: this is the second that is measured. */
@@ -304,9 +306,7 @@ TEST_F(fuse, sigkill_while_it_waits_for_the_mmap_lock)
 	ASSERT_EQ(0, pipe2(go, O_CLOEXEC));
 	/* Makes the waiter, and is then held back with the lock of both. */
 	self->call->before = make_vm_sharer;
-	holder = lock_call_start(self->call);
-	ASSERT_LT(0, holder);
-	ASSERT_TRUE(wait_held_back(holder, self->call));
+	holder = start_held_back(_metadata, self->call);
 	sharer = atomic_load(&told->vm_sharer);
 	ASSERT_LT(0, sharer);
 
@@ -445,9 +445,7 @@ TEST_F(disk, sigkill_with_a_swapped_out_page)
 	pid_t child;
 
 	swap_out(_metadata, self);
-	child = lock_call_start(self->call);
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
+	child = start_held_back(_metadata, self->call);
 	expect_killed(_metadata, child, self->call);
 }
 
@@ -457,9 +455,7 @@ TEST_F(disk, swapped_out_pages_come_back)
 	pid_t child;
 
 	swap_out(_metadata, self);
-	child = lock_call_start(self->call);
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
+	child = start_held_back(_metadata, self->call);
 	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
 	expect_locked(_metadata, child, self->call);
 	for (i = 0; i < NR_DISK_PAGES; i++)
@@ -492,9 +488,7 @@ TEST_F(disk, sigkill_with_a_cold_block_device)
 	pid_t child;
 
 	map_cold_disk(_metadata, self, MADV_NORMAL);
-	child = lock_call_start(self->call);
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
+	child = start_held_back(_metadata, self->call);
 	expect_killed(_metadata, child, self->call);
 }
 
@@ -503,9 +497,7 @@ TEST_F(disk, sigkill_with_a_cold_block_device_read_at_random)
 	pid_t child;
 
 	map_cold_disk(_metadata, self, MADV_RANDOM);
-	child = lock_call_start(self->call);
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
+	child = start_held_back(_metadata, self->call);
 	expect_killed(_metadata, child, self->call);
 }
 
@@ -515,9 +507,7 @@ TEST_F(disk, cold_block_device_comes_in)
 	size_t i;
 
 	map_cold_disk(_metadata, self, MADV_NORMAL);
-	child = lock_call_start(self->call);
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
+	child = start_held_back(_metadata, self->call);
 	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
 	expect_locked(_metadata, child, self->call);
 	for (i = 0; i < NR_DISK_PAGES; i++)
@@ -533,9 +523,7 @@ TEST_F(disk, sigkill_with_a_cold_file_on_ext4)
 	if (ret)
 		SKIP(return, "no ext4: %s", strerror(-ret));
 	map_cold(_metadata, self, slow_disk_file(&self->disk), MADV_NORMAL);
-	child = lock_call_start(self->call);
-	ASSERT_LT(0, child);
-	ASSERT_TRUE(wait_held_back(child, self->call));
+	child = start_held_back(_metadata, self->call);
 	expect_killed(_metadata, child, self->call);
 }
 

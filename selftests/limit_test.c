@@ -91,6 +91,17 @@ TEST_F(limit, less_than_a_page)
 	EXPECT_EQ(0, mlock_rs(self->dev, self->addr, 0, NULL));
 }
 
+TEST_F(limit, over_a_lowered_limit_not_even_an_empty_range)
+{
+	ASSERT_EQ(0, mlock_2(self->addr, 2 * page_size));
+	ASSERT_EQ(0, set_limit(page_size));
+	ASSERT_EQ(0, drop_privileges(0));
+	EXPECT_EQ(-ENOMEM, mlock_2(self->addr, 0));
+	EXPECT_EQ(-ENOMEM, mlock_rs(self->dev, self->addr, 0, NULL));
+	/* To unlock is free. */
+	EXPECT_EQ(0, mlock_rs_unlock(self->dev, self->addr, 0, NULL));
+}
+
 TEST_F(limit, locked_memory_elsewhere_counts)
 {
 	ASSERT_EQ(0, set_limit(4 * page_size));

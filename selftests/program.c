@@ -151,6 +151,10 @@ static void steer(struct step *s, __u64 *random)
 		if (one_in(random, 2))
 			s->arg[0] = PROT_IS_RW;
 		break;
+	case OP_LIMIT:
+		if (one_in(random, 4))
+			s->arg[0] = 0;
+		break;
 	case OP_TRUNCATE:
 		if (one_in(random, 2))
 			s->arg[0] = ARENA_PAGES;

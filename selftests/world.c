@@ -42,6 +42,7 @@ static struct {
 	struct privileges privileges;
 	unsigned long hard_limit;
 	pid_t child;
+	struct journal *journal;
 	struct entry *entry;
 	const struct shot *before;
 } self;
@@ -315,9 +316,10 @@ static int run_lock(const struct step *s, struct shot *uncaught)
 
 	e = expect(s, self.before, &self.privileges);
 	self.entry->ioctl_ret = lock_by_ioctl(s);
-	if (e.difference == NO_DIFFERENCE)
+	if (e.difference == NO_DIFFERENCE &&
+	    !split_failed(s, self.entry, self.before, self.journal))
 		return self.entry->ioctl_ret;
-	look(uncaught, self.before->full);
+	look_at_arena(uncaught, self.before->look);
 	return lock_by_syscall(s);
 }
 
@@ -384,6 +386,7 @@ static void prepare(const struct world *w)
 	struct rlimit limit;
 
 	self.kind = w->kind;
+	self.journal = w->journal;
 	/* The batches of the kernel are per CPU: keep them together. */
 	stay_on(w->cpu);
 	arena_reserve();
@@ -400,13 +403,25 @@ static void prepare(const struct world *w)
 	must(!set_limit(limit.rlim_max), "setrlimit");
 	must(!drop_privileges(1ULL << CAP_IPC_LOCK), "privileges");
 	must(!set_capable(false), "capset");
+	w->journal->max_vmas = read_number(MAX_MAP_COUNT_PATH) - vmas_outside();
 }
 
 /* A full look is dear: not before and after each difference, unless it cannot be foretold then. */
 static bool look_closer(const struct step *s, size_t i, const struct shot *before)
 {
-	return may_differ(s, before) &&
-	       (i % DIFFERENCE_EVERY == 0 || depends_on_vmlck(s, &self.privileges));
+	if (may_differ(s, before))
+		return i % DIFFERENCE_EVERY == 0 || depends_on_vmlck(s, &self.privileges);
+	return is_lock_op(s) && i % DIFFERENCE_EVERY == 0 && is_crowded(self.journal, before);
+}
+
+/* How to look after a step: at the VMAs before and after each step that locks or unlocks. */
+static enum look look_after(const struct program *p, size_t i, unsigned int full_every)
+{
+	bool last = i + 1 == p->nr;
+
+	if (last || (i + 1) % full_every == 0)
+		return LOOK_FULL;
+	return is_lock_op(&p->step[i]) || is_lock_op(&p->step[i + 1]) ? LOOK_VMAS : LOOK_PAGES;
 }
 
 static void run(struct journal *j, const struct program *p, unsigned int full_every)
@@ -414,20 +429,19 @@ static void run(struct journal *j, const struct program *p, unsigned int full_ev
 	struct shot *before = &j->start;
 	size_t i;
 
-	look(before, true);
+	look_at_arena(before, LOOK_FULL);
 	for (i = 0; i < p->nr; i++) {
 		const struct step *s = &p->step[i];
 		struct entry *entry = &j->entry[i];
-
 		bool closer = look_closer(s, i, before);
 
-		if (closer && !before->full)
-			look(before, true);
+		if (closer && before->look != LOOK_FULL)
+			look_at_arena(before, LOOK_FULL);
 		self.before = before;
 		self.entry = entry;
 		entry->privileges = self.privileges;
 		entry->ret = run_step(s, &j->uncaught[i]);
-		look(&entry->after, closer || (i + 1) % full_every == 0 || i + 1 == p->nr);
+		look_at_arena(&entry->after, closer ? LOOK_FULL : look_after(p, i, full_every));
 		before = &entry->after;
 		__atomic_store_n(&j->nr_done, i + 1, __ATOMIC_RELEASE);
 	}
@@ -444,13 +458,15 @@ void world_init(struct world *w, enum world_kind kind, int cpu)
 
 void world_start(struct world *w, const struct program *p, unsigned int full_every)
 {
-	pid_t parent = getpid();
+	pid_t parent = getpid(), pid;
 
 	w->journal->nr_done = 0;
-	w->pid = fork();
-	must(w->pid >= 0, "fork");
-	if (w->pid)
+	pid = fork();
+	must(pid >= 0, "fork");
+	if (pid) {
+		w->pid = pid;
 		return;
+	}
 	prepare(w);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -467,6 +483,24 @@ int world_wait(struct world *w)
 
 	must(waitpid(w->pid, &status, 0) == w->pid, "waitpid");
 	return status;
+}
+
+bool is_crowded(const struct journal *j, const struct shot *before)
+{
+	return before->nr_vmas + 2U > j->max_vmas;
+}
+
+bool split_failed(const struct step *s, const struct entry *entry, const struct shot *before,
+		  const struct journal *j)
+{
+	const struct ioctl_result *result = &entry->result;
+	struct lock_range range = lock_range(s);
+	unsigned long first = (unsigned long)arena_page(range.first);
+
+	return is_crowded(j, before) && entry->ioctl_ret == -ENOMEM && !result->nr_vmas &&
+	       range.nr && hole_in(before, &range) == range.first + range.nr &&
+	       (result->fail_addr == first ||
+		result->fail_addr == first + range.nr * page_size);
 }
 
 const struct shot *shot_before(const struct journal *j, size_t step)

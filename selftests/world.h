@@ -45,6 +45,8 @@ struct entry {
 struct journal {
 	/* Steps that are over; and for a world that ended early, what it was in the middle of. */
 	size_t nr_done;
+	/* Most VMAs that there can be in the arena. */
+	unsigned int max_vmas;
 	struct shot start;
 	struct entry entry[MAX_STEPS];
 	/* After an ioctl with an expected difference, before the world caught up. */
@@ -66,6 +68,13 @@ void world_start(struct world *w, const struct program *p, unsigned int full_eve
 
 /* Waits for its end. Returns what waitpid() says; 0 if it ran to its end. */
 int world_wait(struct world *w);
+
+/* Whether a range of several VMAs may be too much to split at both of its ends. */
+bool is_crowded(const struct journal *j, const struct shot *before);
+
+/* Whether the ioctl failed because it could not split a VMA, which is allowed then. */
+bool split_failed(const struct step *s, const struct entry *entry, const struct shot *before,
+		  const struct journal *j);
 
 /* The state before a step. */
 const struct shot *shot_before(const struct journal *j, size_t step);
