@@ -22,18 +22,17 @@ def disk(name="selftests"):
     return image
 
 
-def command(module, tests, image, flavour="base", timeout=900, first="", options=()):
+def command(module, tests, image, timeout, first="", last="", options=()):
     """The command that runs these tests (all of them if there are none) with this module.
 
-    `first` is shell code for the guest, to be run before the tests.
+    `first` and `last` are shell code for the guest, before and after the tests.
     """
     settings = [f"{name}={os.environ[name]}" for name in ("SEED", "STORM_SECONDS")
                 if os.environ.get(name)]
     run = shlex.join(["env", f"MODULE={module}", "TEST_DISK=/tmp/disk", *settings,
                       f"{selftests()}/run", *tests])
-    return ["tools/vm", "run", "--kernel", flavour, "--disk", str(image),
-            "--timeout", str(timeout), *options, "--", "sh", "-c",
-            f"{first} mkdir /tmp/disk && mount /dev/vda /tmp/disk && exec {run}".strip()]
+    return ["tools/vm", "run", "--disk", str(image), "--timeout", str(timeout), *options,
+            "--", "sh", "-c", f"{first} mkdir /tmp/disk && mount /dev/vda /tmp/disk && {run}{last}"]
 
 
 def failures(output):
