@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs the selftests in a VM, and reads what they print (TAP)."""
+"""Runs the selftests in a VM with some module: the command, and who failed in what it printed."""
 
 import os
-import re
 import shlex
 import subprocess
 
+import tap
 from build import selftests
 from common import CLONE
 
-# The last line of selftests/run.
-SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.M)
+# What the tests read from their environment, and can be given to a run.
+SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
+# Room for the hugetlb page of 1 GiB, which can only be had at boot, and a node to move pages to.
+MEMORY = ["--memory", "3712M+128M", "--append", "hugepagesz=1G hugepages=1"]
+
+
+def settings():
+    """What is set of them."""
+    return {name: os.environ[name] for name in SETTINGS if os.environ.get(name)}
 
 
 def disk(name="selftests"):
@@ -22,27 +29,22 @@ def disk(name="selftests"):
     return image
 
 
-def command(module, tests, image, timeout, first="", last="", options=()):
-    """The command that runs these tests (all of them if there are none) with this module.
+def command(ko, programs, image, *options, first="", last="", **environment):
+    """The command that runs these tests, all of them if there are none.
 
     `first` and `last` are shell code for the guest, before and after the tests.
     """
-    settings = [f"{name}={os.environ[name]}" for name in ("SEED", "STORM_SECONDS")
-                if os.environ.get(name)]
-    run = shlex.join(["env", f"MODULE={module}", "TEST_DISK=/tmp/disk", *settings,
-                      f"{selftests()}/run", *tests])
-    return ["tools/vm", "run", "--disk", str(image), "--timeout", str(timeout), *options,
-            "--", "sh", "-c", f"{first} mkdir /tmp/disk && mount /dev/vda /tmp/disk && {run}{last}"]
+    environment = {"MODULE": ko, "TEST_DISK": "/tmp/disk", **environment}
+    run = shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()),
+                      f"{selftests()}/run", *programs])
+    guest = f"{first} mkdir /tmp/disk && mount /dev/vda /tmp/disk && {run}{last}".strip()
+    return ["tools/vm", "run", *MEMORY, "--disk", str(image), *options, "--", "sh", "-c", guest]
 
 
 def failures(output):
-    """The tests that failed, as selftests/run takes them, and the programs that broke off."""
-    failed, program = [], "?"
+    """The tests that failed, as selftests/run takes them, and what became of others."""
+    stream = tap.Stream()
     for line in output.splitlines():
-        if found := re.match(r"# (?:Subtest: )?(\w+_test)$", line):
-            program = found.group(1)
-        elif found := re.match(r"not ok \d+ (\S+)", line):
-            failed.append(f"{program}:{found.group(1)}")
-        elif re.match(rf"# {program}: (ended with|no test ran|exit status [^0])", line):
-            failed.append(program)
-    return failed
+        stream.feed(line.rstrip("\r"), 0)
+    stream.end(0, "the output ends here")
+    return [test.full_name() for test in stream.tests if test.status == tap.FAIL]

@@ -6,21 +6,17 @@ results in a directory: the TAP, a JUnit file, and for a VM the kernel log.
 import os
 import re
 import select
-import shlex
 import shutil
 import subprocess
 import time
 
 import junit
 import klog
+import kselftest
 import tap
 from build import module, selftests
 from common import CLONE
 
-# What the tests read from their environment, and can be given to a run.
-SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
-# Room for the hugetlb page of 1 GiB, which can only be had at boot, and a node to move pages to.
-MEMORY = ["--memory", "3712M+128M", "--append", "hugepagesz=1G hugepages=1"]
 # The debug kernel is several times slower under emulation.
 TIMEOUT = {"base": 900, "debug": 1800}
 # What takes long on the debug kernel, about.
@@ -122,15 +118,6 @@ class Part:
         junit.write(self.directory / "junit.xml", self.name, self.tests)
 
 
-def disk(name):
-    """An empty ext4 file system for the tests that need a file on a disk."""
-    image = CLONE / f"build/selftests-{name}.img"
-    with open(image, "wb") as file:
-        file.truncate(256 << 20)
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-F", image], check=True)
-    return image
-
-
 def shards(number):
     """All test programs, dealt out to VMs that run at the same time: the longest ones first."""
     dealt = [[0, []] for _ in range(number)]
@@ -142,22 +129,14 @@ def shards(number):
     return [sorted(programs) for _, programs in dealt]
 
 
-def guest_command(flavour, programs, settings):
-    """What the guest has to run."""
-    environment = {"MODULE": module(flavour), "TEST_DISK": "/tmp/disk", **settings}
-    run = shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()),
-                      f"{selftests()}/run", *programs])
-    return ["sh", "-c", f"mkdir /tmp/disk && mount /dev/vda /tmp/disk && exec {run}"]
-
-
 def kselftests(part, flavour, programs, settings, timeout=None):
     """Run the kselftests in a VM, all or some. KUnit and the kernel log are heard too."""
-    guest = guest_command(flavour, programs, settings)
     log, said = part.directory / "kernel.log", part.directory / "vm.log"
     with open(said, "wb") as stderr:
         status = part.run(
-            ["tools/vm", "run", "--kernel", flavour, *MEMORY, "--disk", str(disk(part.name)),
-             "--log", str(log), "--timeout", str(timeout or TIMEOUT[flavour]), "--", *guest],
+            kselftest.command(module(flavour), programs, kselftest.disk(part.name),
+                              "--kernel", flavour, "--log", str(log), "--timeout", str(timeout or TIMEOUT[flavour]),
+                              **settings),
             "selftests.tap", stderr=stderr)
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = text.replace("\r", "").splitlines()

@@ -12,17 +12,21 @@ import kselftest  # noqa: E402  pylint: disable=wrong-import-position
 import mutant  # noqa: E402  pylint: disable=wrong-import-position
 
 OUTPUT = """\
-# hole_test
+# Subtest: hole_test
 TAP version 13
 1..2
 #  RUN           hole.at_the_start.nothing_changes ...
 ok 1 hole.at_the_start.nothing_changes
+#  RUN           hole.at_the_end.nothing_changes ...
 # hole_test.c:80:nothing_changes:Expected 0 (0) == ret (1)
 not ok 2 hole.at_the_end.nothing_changes
-# kill_test
+# hole_test: exit status 1, 2 of 2 tests
+# Subtest: kill_test
 1..2
+#  RUN           fuse.first_page.sigkill ...
 ok 1 fuse.first_page.sigkill
-# kill_test: ended with status 137 after 1 of 2 tests
+#  RUN           fuse.last_page.sigkill ...
+# kill_test: exit status 137, 1 of 2 tests
 1 passed, 2 failed, 0 skipped
 """
 
@@ -51,7 +55,8 @@ class Mutants(unittest.TestCase):
 
     def test_failures_are_read_from_the_output(self):
         self.assertEqual(kselftest.failures(OUTPUT),
-                         ["hole_test:hole.at_the_end.nothing_changes", "kill_test"])
+                         ["hole_test:hole.at_the_end.nothing_changes",
+                          "kill_test:fuse.last_page.sigkill"])
         self.assertEqual(kselftest.failures(""), [])
 
 

@@ -3,6 +3,7 @@
 """Does lib/parts.py count what went wrong beside the tests: the command, its sum, the kernel log?"""
 
 import pathlib
+import shlex
 import sys
 import tempfile
 import unittest
@@ -25,7 +26,7 @@ class Parts(unittest.TestCase):
 
     def run_text(self, text, status=0):
         """The sums after a command that prints this and ends so."""
-        script = f"printf %s {parts.shlex.quote(text)}; exit {status}"
+        script = f"printf %s {shlex.quote(text)}; exit {status}"
         self.part.close(self.part.run(["sh", "-c", script], "lint.tap", group="lint"))
         return tap.counts(self.part.tests)
 
