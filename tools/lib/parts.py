@@ -135,8 +135,8 @@ def kselftests(part, flavour, programs, settings, timeout=None):
     with open(said, "wb") as stderr:
         status = part.run(
             kselftest.command(module(flavour), programs, kselftest.disk(part.name),
-                              "--kernel", flavour, "--log", str(log), "--timeout", str(timeout or TIMEOUT[flavour]),
-                              **settings),
+                              "--kernel", flavour, "--log", str(log),
+                              "--timeout", str(timeout or TIMEOUT[flavour]), **settings),
             "selftests.tap", stderr=stderr)
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = text.replace("\r", "").splitlines()
