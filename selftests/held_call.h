@@ -20,6 +20,8 @@
 #include "trace.h"
 
 #define HELD_NR_PAGES	8UL
+/* For a test: it starts three processes, which takes long on a kernel with checkers. */
+#define HELD_TEST_SECONDS	120
 #define HUGE_SIZE	(2UL << 20)
 
 /* CALL, OTHER and THIRD belong to the process; OUTSIDE is a process of its own. */

@@ -138,7 +138,7 @@ FIXTURE_TEARDOWN(end)
 	tear_down(self->dev, self->held);
 }
 
-TEST_F(end, while_lock_waits)
+TEST_F_TIMEOUT(end, while_lock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 	int status;
@@ -153,7 +153,7 @@ TEST_F(end, while_lock_waits)
 }
 
 /* An exiting thread takes the lock for reading, and nothing can end that. */
-TEST_F(end, while_lock_and_a_writer_wait)
+TEST_F_TIMEOUT(end, while_lock_and_a_writer_wait, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 	int status;
@@ -168,7 +168,7 @@ TEST_F(end, while_lock_and_a_writer_wait)
 	EXPECT_EQ(-EINPROGRESS, h->thread[OTHER].ret);
 }
 
-TEST_F(end, while_mlock_waits)
+TEST_F_TIMEOUT(end, while_mlock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 	int status;
@@ -228,7 +228,7 @@ static void expect_success(struct __test_metadata *_metadata, struct held_call *
 }
 
 /* The other threads stop at once, the call when it is over: the process is not stopped before. */
-TEST_F(stop, sigstop_and_sigcont)
+TEST_F_TIMEOUT(stop, sigstop_and_sigcont, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 	const pid_t pid = h->pid, call = h->thread[CALL].tid;
@@ -251,7 +251,7 @@ TEST_F(stop, sigstop_and_sigcont)
 }
 
 /* A debugger can attach and look at the memory; the thread in the call stops when it is over. */
-TEST_F(stop, ptrace_attach)
+TEST_F_TIMEOUT(stop, ptrace_attach, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 	const pid_t main = h->pid, call = h->thread[CALL].tid;
@@ -303,7 +303,7 @@ static int set_core_pattern(const char *new, char *old, size_t size)
  * The dump begins when all other threads have come to their end, so the call has. It goes on to
  * read the memory, and waits for the page like any other reader, without the mmap lock.
  */
-TEST_F(stop, core_dump)
+TEST_F_TIMEOUT(stop, core_dump, HELD_TEST_SECONDS)
 {
 	const struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
 	struct held_call *h = self->held;

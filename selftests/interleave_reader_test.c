@@ -205,7 +205,7 @@ static void expect_read(struct __test_metadata *_metadata, const struct held_cal
 	EXPECT_EQ(variant->exits ? -EINPROGRESS : 0, h->thread[variant->who].ret);
 }
 
-TEST_F(reader, while_lock_waits)
+TEST_F_TIMEOUT(reader, while_lock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 
@@ -220,7 +220,7 @@ TEST_F(reader, while_lock_waits)
 	EXPECT_STREQ("LLLLLLLL", held_states(h));
 }
 
-TEST_F(reader, behind_a_writer_while_lock_waits)
+TEST_F_TIMEOUT(reader, behind_a_writer_while_lock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 
@@ -244,7 +244,7 @@ TEST_F(reader, behind_a_writer_while_lock_waits)
 }
 
 /* No writer waits for mlock(2), so there is nothing to wait behind. */
-TEST_F(reader, after_a_writer_while_mlock_waits)
+TEST_F_TIMEOUT(reader, after_a_writer_while_mlock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 

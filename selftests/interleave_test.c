@@ -251,7 +251,7 @@ static void expect_pages(struct __test_metadata *_metadata, struct held_call *h,
 	EXPECT_EQ((count(pages, 'L') + count(pages, 'l') + !!elsewhere) * page_size, h->vmlck);
 }
 
-TEST_F(meanwhile, while_lock_waits)
+TEST_F_TIMEOUT(meanwhile, while_lock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 
@@ -274,7 +274,7 @@ TEST_F(meanwhile, while_lock_waits)
 	EXPECT_FALSE(other_writer_inside(&h->trace, h->thread[CALL].tid));
 }
 
-TEST_F(meanwhile, while_mlock_waits)
+TEST_F_TIMEOUT(meanwhile, while_mlock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 
@@ -365,7 +365,7 @@ static bool wait_marked(const struct held_call *h)
 	return true;
 }
 
-TEST_F(queue, a_writer_that_was_there_before_the_downgrade)
+TEST_F_TIMEOUT(queue, a_writer_that_was_there_before_the_downgrade, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 	const pid_t second = h->thread[OTHER].tid;
@@ -436,7 +436,7 @@ FIXTURE_TEARDOWN(truncate)
 	close(self->dev);
 }
 
-TEST_F(truncate, while_lock_waits)
+TEST_F_TIMEOUT(truncate, while_lock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 
@@ -457,7 +457,7 @@ TEST_F(truncate, while_lock_waits)
 	EXPECT_EQ(HELD_NR_PAGES * page_size, h->vmlck);
 }
 
-TEST_F(truncate, while_mlock_waits)
+TEST_F_TIMEOUT(truncate, while_mlock_waits, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 
