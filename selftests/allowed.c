@@ -23,6 +23,7 @@ const char *allowed_name(enum allowed allowed)
 		[ARGUMENT_BEFORE_LIMIT] = "argument-before-limit",
 		[NO_ROOM_TO_SPLIT] = "no-room-to-split",
 		[UNEVICTABLE_LATE] = "unevictable-late",
+		[MLOCK_COUNT_LOST] = "mlock-count-lost",
 	};
 
 	return names[allowed];

@@ -30,6 +30,11 @@ enum allowed {
 	 * Of a state, not of a step: not foretold.
 	 */
 	UNEVICTABLE_LATE,
+	/*
+	 * A page of a file that is locked through several mappings: the kernel loses count of them
+	 * while the page is in a batch, and may take the mark with the first mapping that goes.
+	 */
+	MLOCK_COUNT_LOST,
 	NR_ALLOWED,
 };
 

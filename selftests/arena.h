@@ -92,6 +92,12 @@ enum difference_kind {
 	DIFFERENT_PAGE_FLAGS,
 };
 
+/*
+ * Whether two pages, by their flags, are the same but for one of them being Mlocked, Unevictable:
+ * see MLOCK_COUNT_LOST in allowed.h.
+ */
+bool is_count_lost(__u16 a, __u16 b);
+
 /* Compares what both have. @text (may be NULL) gets the difference in words. */
 enum difference_kind shot_compare(const struct shot *a, const struct shot *b, char *text,
 				  size_t size);

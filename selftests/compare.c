@@ -252,6 +252,17 @@ static bool ioctl_is_wrong(struct pair *pair, const struct step *s, size_t i, st
 	       too_late(pair, s, i, f);
 }
 
+static bool has_lost_count(const struct shot *a, const struct shot *b)
+{
+	unsigned int page;
+
+	for (page = 0; page < ARENA_PAGES; page++)
+		if (a->look == LOOK_FULL && b->look == LOOK_FULL &&
+		    is_count_lost(a->page[page], b->page[page]))
+			return true;
+	return false;
+}
+
 static bool step_differs(struct pair *pair, const struct step *s, size_t i, struct finding *f)
 {
 	const struct entry *a = &pair->world[0].journal->entry[i];
@@ -260,6 +271,7 @@ static bool step_differs(struct pair *pair, const struct step *s, size_t i, stru
 	char text[200];
 
 	f->step = i;
+	pair->tally.allowed[MLOCK_COUNT_LOST] += has_lost_count(&a->after, &b->after);
 	if (is_lock_op(s) && pair->world[1].kind == WORLD_IOCTLS && ioctl_is_wrong(pair, s, i, f))
 		return true;
 	if (a->ret != b->ret)
