@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The arguments. Help, manual pages and completions are made of this.
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use std::path::PathBuf;
+
+/// Lock files and programs into memory with /dev/mlock_rs, and see what is locked
+///
+/// The module mlock_rs locks memory with one hold of the mmap lock: if it says that a range is
+/// locked, all of it is locked and in memory. `mlockctl doctor` tells whether it can be used here.
+#[derive(Debug, Parser)]
+#[command(name = "mlockctl", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Lock(Lock),
+    Status(Status),
+    Doctor(Doctor),
+    Run(Run),
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// Where to write mlockctl.1, mlockctl-lock.1 and so on
+        #[arg(value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+    },
+}
+
+/// Keep files in memory
+///
+/// Maps the files, and all regular files in the directories, locks them, and stays until SIGINT or
+/// SIGTERM. Nothing is read from disk again as long as it stays. What cannot be locked is named and
+/// left out; symbolic links in directories are not followed.
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    /// Files and directories
+    #[arg(required = true, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Lock pages when somebody first uses them, instead of reading everything now
+    #[arg(long)]
+    pub(crate) on_fault: bool,
+
+    /// Skip files larger than this: 4096, 64K, 100M, 2G (in powers of 1024)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max: Option<u64>,
+
+    /// Go into the background when everything is locked
+    #[arg(long)]
+    pub(crate) daemon: bool,
+
+    /// Write the process id here, and remove the file at the end
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) pid_file: Option<PathBuf>,
+
+    /// Do not say what was skipped
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// The process that --daemon starts: says on standard output when it is ready
+    #[arg(long, hide = true)]
+    pub(crate) in_background: bool,
+}
+
+/// Show what is locked and in memory
+///
+/// Without an argument: all processes that have locked memory. For a process: its mappings. For a
+/// file: how much of it is in memory, and who has it mapped and locked. The bar shows how much of a
+/// mapping, or which part of a file, is in memory.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// A process id or a file (./123 for a file that is called 123)
+    #[arg(value_name = "PID|FILE", value_hint = ValueHint::AnyPath)]
+    pub(crate) what: Option<PathBuf>,
+
+    /// Only locked mappings
+    #[arg(long)]
+    pub(crate) locked: bool,
+
+    /// Print JSON; sizes are in bytes
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// See whether mlock_rs can be used here, and what to do if not
+///
+/// Fails if it cannot be used.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Run a program whose mlock, mlock2 and munlock go through the device
+///
+/// The program has to be linked dynamically. What it calls by syscall(2) itself, mlockall(2) and
+/// programs that gain privileges are not covered.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Never use the system calls: without the device they fail with ENOSYS
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Say on standard error, when the program exits, what went through the device
+    #[arg(long)]
+    pub(crate) stats: bool,
+
+    /// The preload library [default: the one beside mlockctl or in its lib directory]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) library: Option<PathBuf>,
+
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "PROGRAM")]
+    #[arg(value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+fn size(text: &str) -> Result<u64, parse_size::Error> {
+    parse_size::Config::new().with_binary().parse_size(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(size("64K").unwrap(), 65536);
+        assert_eq!(size("1.5M").unwrap(), 3 << 19);
+        assert!(size("many").is_err());
+    }
+}
