@@ -44,6 +44,14 @@ check:	## Lint, then the kselftests on the base and the debug kernel (TESTS=, FL
 soak:	## Run the random tests with new seeds for a long time (SOAK=90s|30m|2h)
 	@$(run) tools/soak $(or $(SOAK),30m)
 
+.PHONY: user
+user:	## Build the command line, the crate and the preload library into build/user
+	@cd user && ../$(run) cargo build --release --locked
+
+.PHONY: user-check
+user-check:	## Check them, and test them in the VM (TESTS='on_fault daemon')
+	@$(run) tools/user-tests $(TESTS)
+
 .PHONY: shell
 shell:	## A prompt in the VM with the module loaded (FLAVOUR=debug for the debug kernel)
 	@$(run) tools/shell $(or $(FLAVOUR),base)
