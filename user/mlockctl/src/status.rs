@@ -297,7 +297,9 @@ fn table(columns: &[&str]) -> Table {
         }
     }
     if std::io::stdout().is_terminal() {
-        if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdout()) {
+        // A terminal that does not know its width says 0.
+        let size = rustix::termios::tcgetwinsize(std::io::stdout());
+        if let Some(size) = size.ok().filter(|size| size.ws_col > 0) {
             table.set_width(size.ws_col.max(60));
             table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
         }
