@@ -228,8 +228,9 @@ struct mlock_rs_abi {
  *   never carry the flag are treated as mlock(2) treats them: hugetlb, DAX and droppable memory
  *   is populated, PFNMAP is left alone.)
  *
- *   Other threads' mmap, munmap, mprotect and the like wait while the call populates; their page
- *   faults do not.
+ *   Other threads' mmap, munmap, mprotect and the like wait while the call populates. Their page
+ *   faults do not, but for those that have to read a file, and the first one in a new anonymous
+ *   mapping, once another thread waits for the lock to write.
  *
  *   Errors that leave every lock flag and VmLck as they were:
  *
@@ -242,7 +243,8 @@ struct mlock_rs_abi {
  *   %EPERM      RLIMIT_MEMLOCK is 0 and the caller has no CAP_IPC_LOCK (can_do_mlock()).
  *   %ENOMEM     Part of the range is not mapped (@fail_addr); or a VMA could not be split at an
  *               end of the range (@fail_addr): out of memory or at vm.max_map_count; or the range
- *               would exceed RLIMIT_MEMLOCK; or there is no memory for the call itself.
+ *               would exceed RLIMIT_MEMLOCK, as even an empty one does if more is locked already;
+ *               or there is no memory for the call itself.
  *   %EBUSY      Part of the range is registered with userfaultfd (@fail_addr): its faults cannot
  *               be resolved while the mmap lock is held. Not with %MLOCK_RS_LOCK_ONFAULT, unless
  *               that part is hugetlb memory.
