@@ -164,8 +164,7 @@ void model_edit(struct model *m, enum lock_mode mode, const struct mlock_rs_rang
 		answer->error = -cover_range(m, ranges[i].addr, ranges[i].len, &cover);
 	if (!answer->error && mode != UNLOCK && !m->limit_pages)
 		answer->error = EPERM;
-	/* Where there is no page, there is no limit to exceed. */
-	if (answer->error || (!cover.pages && cover.outside == NOWHERE))
+	if (answer->error)
 		return;
 	answer->error = -refuse(m, mode, &cover, &answer->fail_addr);
 	if (answer->error)
