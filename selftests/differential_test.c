@@ -42,7 +42,7 @@ static unsigned long nr_steps(void)
 
 	if (steps && *steps)
 		return strtoul(steps, NULL, 0);
-	return access("/proc/lockdep", F_OK) ? 100000 : 5000;
+	return is_debug_kernel() ? 2000 : 100000;
 }
 
 /* The worlds move their soft limits below it; without CAP_SYS_RESOURCE it stays as it is. */

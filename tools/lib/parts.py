@@ -20,10 +20,12 @@ from common import CLONE
 # The debug kernel is several times slower under emulation.
 TIMEOUT = {"base": 900, "debug": 1800}
 # What takes long on the debug kernel, about.
-SECONDS = {"atomic_test": 120, "fuzz_test": 60, "differential_test": 60, "linear_test": 40,
-           "module_test": 35, "abi_query_test": 30, "storm_test": 30, "interleave_reader_test": 30,
-           "interleave_test": 30, "kill_test": 30, "storm_ops_test": 20, "uffd_test": 20,
-           "ungoverned_test": 20, "vector_test": 20, "no_memory_test": 20}
+SECONDS = {"interleave_reader_test": 200, "interleave_test": 155, "atomic_test": 110,
+           "differential_test": 100, "no_memory_test": 90, "kill_test": 80, "module_test": 65,
+           "fuzz_test": 60, "ungoverned_test": 55, "vector_test": 55, "swap_test": 50,
+           "lock_test": 45, "interleave_end_test": 40, "io_error_test": 35, "query_test": 35,
+           "uffd_test": 35, "huge_test": 30, "abi_query_test": 25, "storm_test": 25,
+           "linear_test": 15, "linearize_test": 15, "many_test": 15, "storm_ops_test": 15}
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 # From here on it is an exit status of tools/vm itself: too long, or the VM broke.
 VM_FAILED = 124
