@@ -21,8 +21,8 @@ enum allowed {
 	ARGUMENT_BEFORE_LIMIT,
 	/*
 	 * At vm.max_map_count: mlock(2) changes what lies before the VMA that cannot be split, or
-	 * gets by with moving a boundary. Here ENOMEM, and nothing changes. Not foretold but told
-	 * by what the ioctl wrote back.
+	 * gets by with moving a boundary. Here ENOMEM, and nothing changes but where VMAs begin and
+	 * end. Not foretold but told by what the ioctl wrote back.
 	 */
 	NO_ROOM_TO_SPLIT,
 	/*

@@ -357,17 +357,15 @@ bool is_count_lost(__u16 a, __u16 b)
 	return a & b & PAGE_FILE && (a ^ b) == (PAGE_MLOCKED | PAGE_UNEVICTABLE);
 }
 
-enum difference_kind shot_compare(const struct shot *a, const struct shot *b, char *text,
-				  size_t size)
+/* Each VMA of one against that of the other. */
+static enum difference_kind compare_vmas(const struct shot *a, const struct shot *b, bool full,
+					 char *text, size_t size)
 {
-	const bool full = a->look == LOOK_FULL && b->look == LOOK_FULL;
-	const bool vmas = a->look >= LOOK_VMAS && b->look >= LOOK_VMAS;
 	const __u8 flags = full ? 0xff : (__u8)~(VMA_ONFAULT | VMA_DROPPABLE);
 	const __u8 locks = VMA_LOCKED | VMA_ONFAULT;
-	const __u16 residency = 0xff;
 	size_t i;
 
-	for (i = 0; vmas && (i < a->nr_vmas || i < b->nr_vmas); i++) {
+	for (i = 0; i < a->nr_vmas || i < b->nr_vmas; i++) {
 		const struct arena_vma *va = &a->vma[i], *vb = &b->vma[i];
 		bool both = i < a->nr_vmas && i < b->nr_vmas;
 
@@ -383,6 +381,39 @@ enum difference_kind shot_compare(const struct shot *a, const struct shot *b, ch
 			return DIFFERENT_VMAS;
 		}
 	}
+	return SAME;
+}
+
+/* What is mapped at each page, and how, wherever the VMAs begin and end. */
+static enum difference_kind compare_mappings(const struct shot *a, const struct shot *b, bool full,
+					     char *text, size_t size)
+{
+	unsigned int page;
+
+	for (page = 0; page < ARENA_PAGES; page++) {
+		const struct arena_vma *va = vma_of(a, page), *vb = vma_of(b, page);
+
+		if (!va && !vb)
+			continue;
+		if (va && vb && va->flags == vb->flags &&
+		    (!(va->flags & VMA_FILE) ||
+		     va->offset + page - va->first == vb->offset + page - vb->first) &&
+		    (!full || va->vmflags == vb->vmflags))
+			continue;
+		say(text, size, "VMAs", vma_text(a, va ? va - a->vma : a->nr_vmas),
+		    vma_text(b, vb ? vb - b->vma : b->nr_vmas));
+		return va && vb && (va->flags ^ vb->flags) & (VMA_LOCKED | VMA_ONFAULT) ?
+			       DIFFERENT_LOCKS : DIFFERENT_VMAS;
+	}
+	return SAME;
+}
+
+static enum difference_kind compare_pages(const struct shot *a, const struct shot *b, bool full,
+					  char *text, size_t size)
+{
+	const __u16 residency = 0xff;
+	size_t i;
+
 	if (full && a->vmlck != b->vmlck) {
 		if (text)
 			snprintf(text, size, "VmLck in pages: %u | %u", a->vmlck, b->vmlck);
@@ -399,4 +430,41 @@ enum difference_kind shot_compare(const struct shot *a, const struct shot *b, ch
 			return DIFFERENT_PAGE_FLAGS;
 		}
 	return SAME;
+}
+
+static bool both_look(const struct shot *a, const struct shot *b, enum look look)
+{
+	return a->look >= look && b->look >= look;
+}
+
+enum difference_kind shot_compare(const struct shot *a, const struct shot *b, char *text,
+				  size_t size)
+{
+	const bool full = both_look(a, b, LOOK_FULL);
+	enum difference_kind vmas = SAME;
+
+	if (both_look(a, b, LOOK_VMAS))
+		vmas = compare_vmas(a, b, full, text, size);
+	return vmas ? vmas : compare_pages(a, b, full, text, size);
+}
+
+enum difference_kind shot_compare_mappings(const struct shot *a, const struct shot *b, char *text,
+					   size_t size)
+{
+	const bool full = both_look(a, b, LOOK_FULL);
+	enum difference_kind vmas = SAME;
+
+	if (both_look(a, b, LOOK_VMAS))
+		vmas = compare_mappings(a, b, full, text, size);
+	return vmas ? vmas : compare_pages(a, b, full, text, size);
+}
+
+bool same_boundaries(const struct shot *a, const struct shot *b)
+{
+	size_t i;
+
+	for (i = 0; i < a->nr_vmas && i < b->nr_vmas; i++)
+		if (a->vma[i].first != b->vma[i].first || a->vma[i].nr != b->vma[i].nr)
+			return false;
+	return a->nr_vmas == b->nr_vmas;
 }

@@ -102,4 +102,11 @@ bool is_count_lost(__u16 a, __u16 b);
 enum difference_kind shot_compare(const struct shot *a, const struct shot *b, char *text,
 				  size_t size);
 
+/* The same, wherever VMAs begin and end, as long as each page is mapped in the same way. */
+enum difference_kind shot_compare_mappings(const struct shot *a, const struct shot *b, char *text,
+					   size_t size);
+
+/* Whether the VMAs of both begin and end at the same pages. For shots with VMAs. */
+bool same_boundaries(const struct shot *a, const struct shot *b);
+
 #endif /* MLOCK_RS_ARENA_H */

@@ -42,6 +42,8 @@ struct tally {
 	unsigned long outcome[NR_OPS][NR_OUTCOMES];
 	/* Locking steps that failed in populating. */
 	unsigned long partly;
+	/* Programs that ended early, as the VMAs were no longer the same: see NO_ROOM_TO_SPLIT. */
+	unsigned long parted;
 	/* VMAs in the arena, summed up over the looks at them. */
 	unsigned long vmas;
 	__u64 ns;

@@ -114,6 +114,7 @@ static void print_tally(struct __test_metadata *_metadata, const struct tally *t
 			TH_LOG("%s:%s", op_name(i), line);
 	}
 	TH_LOG("failed in populating: %lu", t->partly);
+	TH_LOG("ended early, VMAs begin and end elsewhere: %lu", t->parted);
 	for (i = NO_DIFFERENCE + 1; i < NR_ALLOWED; i++)
 		TH_LOG("allowed difference %s: %lu", allowed_name(i), t->allowed[i]);
 }
