@@ -208,7 +208,7 @@ static bool enough(unsigned int histories, __u64 begin)
 	const char *seconds = getenv("STORM_SECONDS");
 
 	if (!seconds || !*seconds)
-		return histories >= (is_debug_kernel() ? 50 : 500);
+		return histories >= (is_debug_kernel() ? 100 : 2000);
 	return now_ns() - begin >= strtoull(seconds, NULL, 10) * 1000000000ULL;
 }
 
