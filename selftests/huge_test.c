@@ -161,7 +161,7 @@ static int lock_gigantic(struct __test_metadata *_metadata, int dev, struct mloc
 	return ret;
 }
 
-TEST_F(gigantic, is_populated_and_not_counted)
+TEST_F_TIMEOUT(gigantic, is_populated_and_not_counted, 120)
 {
 	size_t counted[2], resident[2];
 	struct mlock_rs_lock res;
@@ -178,7 +178,7 @@ TEST_F(gigantic, is_populated_and_not_counted)
 }
 
 /* The smallest unit is the page, of whatever size: no part of it can be locked. */
-TEST_F(gigantic, part_of_it)
+TEST_F_TIMEOUT(gigantic, part_of_it, 120)
 {
 	char *addr = mmap(NULL, GIGANTIC_SIZE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_GIGANTIC, -1, 0);
