@@ -20,8 +20,8 @@ from common import CLONE
 # The kernels with checkers are several times slower under emulation.
 TIMEOUT = {"base": 900, "debug": 1800, "kcsan": 1800}
 # The data race detector has something to say where threads race.
-ONLY = {"kcsan": ["storm_test", "storm_ops_test", "linear_test", "kill_test", "stats_test",
-                  "vector_test", "uffd_test"]}
+ONLY = {"kcsan": ["storm_test", "storm_ops_test", "linear_test", "stats_test", "vector_test",
+                  "uffd_test"]}
 # What takes long on the debug kernel, about.
 SECONDS = {"interleave_reader_test": 200, "interleave_test": 155, "atomic_test": 110,
            "differential_test": 100, "no_memory_test": 90, "kill_test": 80, "module_test": 65,
