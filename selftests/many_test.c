@@ -138,6 +138,8 @@ static void expect_nothing_changed(struct __test_metadata *_metadata,
 	take_snapshot(&after);
 	EXPECT_STREQ("", lock_diff(&before, &after));
 	EXPECT_STREQ(pages, states(self->addr, NR_PAGES));
+	/* There is memory to merge what was split, and no neighbour to merge with. */
+	EXPECT_STREQ("", snapshot_diff(&before, &after));
 	EXPECT_EQ(0, self->res.locked);
 	EXPECT_EQ(0, self->res.populated);
 	EXPECT_EQ(ENOMEM, self->res.error);
