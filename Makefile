@@ -37,7 +37,7 @@ demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
 	@$(run) tools/demo $(if $(JSON),--json)
 
 .PHONY: check
-check:	## Lint, then the kselftests on the base and the debug kernel (TESTS=, FLAVOUR=, JSON=1)
+check:	## Lint, then the kselftests on all three kernels (TESTS=, FLAVOUR=, JSON=1)
 	@$(run) tools/check $(if $(JSON),--json) $(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
 
 .PHONY: soak
@@ -53,7 +53,7 @@ user-check:	## Check them, and test them in the VM (TESTS='on_fault daemon')
 	@$(run) tools/user-tests $(TESTS)
 
 .PHONY: shell
-shell:	## A prompt in the VM with the module loaded (FLAVOUR=debug for the debug kernel)
+shell:	## A prompt in the VM with the module loaded (FLAVOUR=debug or kcsan for another one)
 	@$(run) tools/shell $(or $(FLAVOUR),base)
 
 .PHONY: toolchain
@@ -61,7 +61,7 @@ toolchain:	## Make the toolchain now
 	@tools/toolchain setup
 
 .PHONY: kernel
-kernel:	## Build the dev kernel now (FLAVOUR=debug for the debug kernel)
+kernel:	## Build the dev kernel now (FLAVOUR=debug or kcsan for another one)
 	@$(run) tools/kernel build $(or $(FLAVOUR),base)
 
 ##@ Working on it
