@@ -61,6 +61,7 @@ size_t count(const char *s, char state);
 /* Number of pages of the range whose /proc/kpageflags have the bit @kpf (0 needs CAP_SYS_ADMIN). */
 size_t count_kpageflag(const void *addr, size_t nr_pages, unsigned int kpf);
 
+#define KPF_DIRTY_BIT		4
 #define KPF_UNEVICTABLE_BIT	18
 /* Not uapi, but the kernel has shown it in kpageflags since 2.6.31. */
 #define KPF_MLOCKED_BIT		33
