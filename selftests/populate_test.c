@@ -199,6 +199,16 @@ TEST_F(populate, only_writable)
 	EXPECT_STREQ("LLLLLLLL", states(self->mine, NR_PAGES));
 }
 
+TEST_F(populate, only_writable_and_shared)
+{
+	/* Faulted in for reading, by force: a write fault would dirty it. */
+	map_file(_metadata, self->mine, NR_PAGES, PROT_WRITE, MAP_SHARED);
+	map_file(_metadata, self->theirs, NR_PAGES, PROT_WRITE, MAP_SHARED);
+
+	EXPECT_EQ(0, lock_all(_metadata, self));
+	EXPECT_STREQ("LLLLLLLL", states(self->mine, NR_PAGES));
+}
+
 TEST_F(populate, read_before_it_is_written)
 {
 	size_t i;
