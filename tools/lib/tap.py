@@ -198,7 +198,8 @@ class Document:
 
     def __init__(self, path, group=None):
         self.file = open(path, "w", encoding="utf-8")  # pylint: disable=consider-using-with
-        self.path, self.lines, self.groups, self.group = path, 0, 0, None
+        self.path, self.lines, self.groups = path, 0, 0
+        self.group, self.failed = None, False
         self.write("KTAP version 1")
         if group:
             self.open(group)

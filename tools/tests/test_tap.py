@@ -260,6 +260,9 @@ class Document(unittest.TestCase):
             document.close(result.end(len(lines), "end"))
             return path.read_text().splitlines()
 
+    def test_a_run_that_ended_before_the_first_program(self):
+        self.assertEqual(self.write([]), ["KTAP version 1"])
+
     def test_each_program_is_a_subtest(self):
         lines = self.write(GOOD[:-1] + BAD + ["3 passed, 1 failed, 1 skipped"])
         self.assertEqual([line for line in lines if line[:1] not in " #"], [
