@@ -216,87 +216,89 @@ struct mlock_rs_abi {
 
 /**
  * enum mlock_rs_ioctl - the ioctl numbers (an enum, so that bindgen can read them)
- * @MLOCK_RS_LOCK:
- *
- *   Lock a range and populate it, like mlock(2), without a moment in which another thread could
- *   change the mapping unseen.
- *
- *   The caller's mmap lock is taken for writing (killable), every VMA of the range is marked,
- *   the lock is downgraded, the pages are faulted in under the read lock, which is never given
- *   up, and the lock is released. Success means that there was an instant before the return at
- *   which every page of the range was mapped by a VM_LOCKED VMA and resident. (Mappings that can
- *   never carry the flag are treated as mlock(2) treats them: hugetlb, DAX and droppable memory
- *   is populated, PFNMAP is left alone.)
- *
- *   Other threads' mmap, munmap, mprotect and the like wait while the call populates. Their page
- *   faults do not, but for those that have to read a file, and the first one in a new anonymous
- *   mapping, once another thread waits for the lock to write.
- *
- *   Errors that leave every lock flag and VmLck as they were:
- *
- *   =========== ================================================================================
- *   %EFAULT     The argument, or the array of ranges, cannot be read.
- *   %EINVAL     An unknown flag, a reserved field that is not zero, a structure that is too short,
- *               too many ranges, or a range that wraps around the end of the address space.
- *   %E2BIG      The structure is longer than the module knows and its tail is not zero.
- *   %ENOTTY     An ioctl number that the module does not know.
- *   %EPERM      RLIMIT_MEMLOCK is 0 and the caller has no CAP_IPC_LOCK (can_do_mlock()).
- *   %ENOMEM     Part of the range is not mapped (@fail_addr); or a VMA could not be split at an
- *               end of the range (@fail_addr): out of memory or at vm.max_map_count; or the range
- *               would exceed RLIMIT_MEMLOCK, as even an empty one does if more is locked already;
- *               or there is no memory for the call itself.
- *   %EBUSY      Part of the range is registered with userfaultfd (@fail_addr): its faults cannot
- *               be resolved while the mmap lock is held. Not with %MLOCK_RS_LOCK_ONFAULT, unless
- *               that part is hugetlb memory.
- *   %EINTR      A fatal signal arrived while the call had to wait for the mmap lock.
- *   =========== ================================================================================
- *
- *   Errors in populating; the VMAs stay locked, as after a failing mlock(2), and @populated and
- *   @fail_addr say how far it came:
- *
- *   =========== ================================================================================
- *   %ENOMEM     The page cannot be faulted in: PROT_NONE, a guard region, past the end of the
- *               file, an I/O error, a poisoned page, secretmem, a protection key, or no huge page
- *               left in the pool.
- *   %EAGAIN     No memory for the page.
- *   %EREMOTEIO  Peer-to-peer memory of a device.
- *   %EINTR      A fatal signal arrived.
- *   %EFAULT     Everything was done, but the result could not be written.
- *   =========== ================================================================================
- *
- * @MLOCK_RS_UNLOCK:
- *
- *   Unlock a range, like munlock(2), but all of it or nothing: a range with a hole is left as it
- *   is. One hold of the mmap lock for writing. Errors: %EFAULT, %EINVAL, %E2BIG, %ENOMEM (a hole,
- *   or a VMA could not be split), %EINTR, as for %MLOCK_RS_LOCK.
- *
- * @MLOCK_RS_LOCKV:
- *
- *   %MLOCK_RS_LOCK for many ranges in one hold of the mmap lock: the lock flags change in all of
- *   them or in none, and success means that there was one instant at which all of them were
- *   locked and resident. Errors as for %MLOCK_RS_LOCK.
- *
- * @MLOCK_RS_UNLOCKV:
- *
- *   %MLOCK_RS_UNLOCK for many ranges in one hold of the mmap lock, all of them or none.
- *
- * @MLOCK_RS_QUERY:
- *
- *   What is mapped, locked and resident in a range, at one instant as far as mapping and lock
- *   flags go: in one hold of the mmap lock for reading (killable). Changes nothing but that
- *   resident pages count as referenced. Errors: %EFAULT, %EINVAL, %E2BIG; %EINTR for a fatal
- *   signal.
- *
- * @MLOCK_RS_ABI:
- *
- *   What this module can do. Errors: %EFAULT, %EINVAL, %E2BIG.
  */
 enum mlock_rs_ioctl {
+	/**
+	 * @MLOCK_RS_LOCK:
+	 * Lock a range and populate it, like mlock(2), without a moment in which another thread
+	 * could change the mapping unseen.
+	 *
+	 * The caller's mmap lock is taken for writing (killable), every VMA of the range is marked,
+	 * the lock is downgraded, the pages are faulted in under the read lock, which is never
+	 * given up, and the lock is released. Success means that there was an instant before the
+	 * return at which every page of the range was mapped by a VM_LOCKED VMA and resident.
+	 * (Mappings that can never carry the flag are treated as mlock(2) treats them: hugetlb, DAX
+	 * and droppable memory is populated, PFNMAP is left alone.)
+	 *
+	 * Other threads' mmap, munmap, mprotect and the like wait while the call populates. Their
+	 * page faults do not, but for those that have to read a file, and the first one in a new
+	 * anonymous mapping, once another thread waits for the lock to write.
+	 *
+	 * Errors that leave every lock flag and VmLck as they were:
+	 *
+	 * =========== =============================================================================
+	 * EFAULT      The argument, or the array of ranges, cannot be read.
+	 * EINVAL      An unknown flag, a reserved field that is not zero, a structure that is too
+	 *             short, too many ranges, or a range that wraps around the end of the address
+	 *             space.
+	 * E2BIG       The structure is longer than the module knows and its tail is not zero.
+	 * ENOTTY      An ioctl number that the module does not know.
+	 * EPERM       RLIMIT_MEMLOCK is 0 and the caller has no CAP_IPC_LOCK (can_do_mlock()).
+	 * ENOMEM      Part of the range is not mapped (@fail_addr); or a VMA could not be split at
+	 *             an end of the range (@fail_addr): out of memory or at vm.max_map_count; or
+	 *             the range would exceed RLIMIT_MEMLOCK, as even an empty one does if more is
+	 *             locked already; or there is no memory for the call itself.
+	 * EBUSY       Part of the range is registered with userfaultfd (@fail_addr): its faults
+	 *             cannot be resolved while the mmap lock is held. Not with
+	 *             %MLOCK_RS_LOCK_ONFAULT, unless that part is hugetlb memory.
+	 * EINTR       A fatal signal arrived while the call had to wait for the mmap lock.
+	 * =========== =============================================================================
+	 *
+	 * Errors in populating; the VMAs stay locked, as after a failing mlock(2), and @populated
+	 * and @fail_addr say how far it came:
+	 *
+	 * =========== =============================================================================
+	 * ENOMEM      The page cannot be faulted in: PROT_NONE, a guard region, past the end of the
+	 *             file, an I/O error, a poisoned page, secretmem, a protection key, or no huge
+	 *             page left in the pool.
+	 * EAGAIN      No memory for the page.
+	 * EREMOTEIO   Peer-to-peer memory of a device.
+	 * EINTR       A fatal signal arrived.
+	 * EFAULT      Everything was done, but the result could not be written.
+	 * =========== =============================================================================
+	 */
 	MLOCK_RS_LOCK		= _IOWR(MLOCK_RS_IOC_MAGIC, 1, struct mlock_rs_lock),
+	/**
+	 * @MLOCK_RS_UNLOCK:
+	 * Unlock a range, like munlock(2), but all of it or nothing: a range with a hole is left as
+	 * it is. One hold of the mmap lock for writing. Errors: %EFAULT, %EINVAL, %E2BIG, %ENOMEM
+	 * (a hole, or a VMA could not be split), %EINTR, as for %MLOCK_RS_LOCK.
+	 */
 	MLOCK_RS_UNLOCK		= _IOWR(MLOCK_RS_IOC_MAGIC, 2, struct mlock_rs_unlock),
+	/**
+	 * @MLOCK_RS_LOCKV:
+	 * %MLOCK_RS_LOCK for many ranges in one hold of the mmap lock: the lock flags change in all
+	 * of them or in none, and success means that there was one instant at which all of them
+	 * were locked and resident. Errors as for %MLOCK_RS_LOCK.
+	 */
 	MLOCK_RS_LOCKV		= _IOWR(MLOCK_RS_IOC_MAGIC, 3, struct mlock_rs_lockv),
+	/**
+	 * @MLOCK_RS_UNLOCKV:
+	 * %MLOCK_RS_UNLOCK for many ranges in one hold of the mmap lock, all of them or none.
+	 */
 	MLOCK_RS_UNLOCKV	= _IOWR(MLOCK_RS_IOC_MAGIC, 4, struct mlock_rs_unlockv),
+	/**
+	 * @MLOCK_RS_QUERY:
+	 * What is mapped, locked and resident in a range, at one instant as far as mapping and lock
+	 * flags go: in one hold of the mmap lock for reading (killable). Changes nothing but that
+	 * resident pages count as referenced. Errors: %EFAULT, %EINVAL, %E2BIG; %EINTR for a fatal
+	 * signal.
+	 */
 	MLOCK_RS_QUERY		= _IOWR(MLOCK_RS_IOC_MAGIC, 5, struct mlock_rs_query),
+	/**
+	 * @MLOCK_RS_ABI:
+	 * What this module can do. Errors: %EFAULT, %EINVAL, %E2BIG.
+	 */
 	MLOCK_RS_ABI		= _IOWR(MLOCK_RS_IOC_MAGIC, 6, struct mlock_rs_abi),
 };
 
