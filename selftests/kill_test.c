@@ -245,24 +245,59 @@ TEST_F(fuse, sigkill_after_another_signal)
 	expect_killed(_metadata, child, self->call);
 }
 
-TEST_F(fuse, the_wait_is_no_busy_wait)
+static void wait_ms(long ms)
 {
-	struct timespec second = { .tv_sec = 1 }, before, after;
-	pid_t child = start_held_back(_metadata, self->call);
-	clockid_t cpu;
-	long us;
+	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
 
-	ASSERT_EQ(0, clock_getcpuclockid(child, &cpu));
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
+/* By then the sleep between two looks at the page is as long as it gets. */
+TEST_F(fuse, sigkill_after_a_while)
+{
+	pid_t child = start_held_back(_metadata, self->call);
+
+	wait_ms(1500);
+	expect_killed(_metadata, child, self->call);
+}
+
+/* The processor time that @pid takes in a second. */
+static long us_of_a_second(struct __test_metadata *_metadata, pid_t pid)
+{
+	struct timespec before, after;
+	clockid_t cpu;
+
+	ASSERT_EQ(0, clock_getcpuclockid(pid, &cpu));
 	ASSERT_EQ(0, clock_gettime(cpu, &before));
 	/* Not to wait for something: this is the second that is measured. */
-	ASSERT_EQ(0, clock_nanosleep(CLOCK_MONOTONIC, 0, &second, NULL));
+	wait_ms(1000);
 	ASSERT_EQ(0, clock_gettime(cpu, &after));
+	return (after.tv_sec - before.tv_sec) * 1000000 + (after.tv_nsec - before.tv_nsec) / 1000;
+}
+
+static void expect_no_busy_wait(struct __test_metadata *_metadata, FIXTURE_DATA(fuse) * self,
+				pid_t child)
+{
+	long us = us_of_a_second(_metadata, child);
+
 	ASSERT_FALSE(atomic_load(&self->call->returned));
-	us = (after.tv_sec - before.tv_sec) * 1000000 + (after.tv_nsec - before.tv_nsec) / 1000;
 	TH_LOG("%ld us of processor time in a second of waiting", us);
 	EXPECT_GT(50000 * slowness(), us);
 	fuse_release(self->server);
 	expect_locked(_metadata, child, self->call);
+}
+
+TEST_F(fuse, the_wait_is_no_busy_wait)
+{
+	expect_no_busy_wait(_metadata, self, start_held_back(_metadata, self->call));
+}
+
+TEST_F(fuse, a_signal_makes_it_no_busy_wait)
+{
+	pid_t child = start_held_back(_metadata, self->call);
+
+	ASSERT_EQ(0, kill(child, SIGUSR1));
+	expect_no_busy_wait(_metadata, self, child);
 }
 
 /* A process of its own that shares the memory: a signal for the one does not kill the other. */
