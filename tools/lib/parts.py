@@ -28,7 +28,8 @@ SECONDS = {"interleave_reader_test": 200, "interleave_test": 155, "atomic_test":
            "fuzz_test": 60, "ungoverned_test": 55, "vector_test": 55, "swap_test": 50,
            "lock_test": 45, "interleave_end_test": 40, "io_error_test": 35, "query_test": 35,
            "uffd_test": 35, "huge_test": 30, "abi_query_test": 25, "storm_test": 25,
-           "linear_test": 15, "linearize_test": 15, "many_test": 15, "storm_ops_test": 15}
+           "samples_test": 25, "linear_test": 15, "linearize_test": 15, "many_test": 15,
+           "storm_ops_test": 15}
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 # From here on it is an exit status of tools/vm itself: too long, or the VM broke.
 VM_FAILED = 124
