@@ -2,15 +2,17 @@
 """Builds what goes into a VM: the module and the selftests."""
 
 import functools
+import os
 import subprocess
 import sys
 
 from common import CLONE
 
 
-def output_of(*command):
+def output_of(*command, **environment):
     """What a tool of ours prints; its failure, which it has explained, is ours too."""
-    done = subprocess.run(command, cwd=CLONE, check=False, text=True, stdout=subprocess.PIPE)
+    done = subprocess.run(command, cwd=CLONE, check=False, text=True, stdout=subprocess.PIPE,
+                          env={**os.environ, **environment})
     if done.returncode:
         sys.exit(done.returncode)
     return done.stdout.strip()
@@ -21,9 +23,17 @@ def kernel_source():
 
 
 @functools.cache
-def module(flavour):
-    """The module for a flavour of the kernel, which is built first if need be."""
-    return output_of("tools/module", flavour)
+def module(flavour, coverage=False):
+    """The module for a flavour of the kernel, which is built first if need be. With `coverage` one
+    that counts how often its lines are reached."""
+    return output_of("tools/module", flavour, **({"COVERAGE": "1"} if coverage else {}))
+
+
+@functools.cache
+def peek(flavour):
+    """The module that shows kernel memory."""
+    return output_of("tools/module", flavour, SRC=str(CLONE / "tools/guest/peek"),
+                     OUT=str(CLONE / f"build/{flavour}-peek"))
 
 
 @functools.cache
