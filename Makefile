@@ -82,6 +82,10 @@ rust-analyzer:	## Write rust-project.json for rust-analyzer
 mutants:	## Run the tests with modules that are wrong on purpose (MUTANTS='010 042', JSON=1)
 	@$(run) tools/mutants $(if $(JSON),--json) $(MUTANTS)
 
+.PHONY: coverage
+coverage:	## Which lines of the module the last `make check` reached (UPDATE=1 for the documentation)
+	@$(run) tools/coverage $(if $(UPDATE),--update)
+
 .PHONY: clean
 clean:	## Remove what was built in this directory
 	rm -rf build

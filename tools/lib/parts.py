@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import time
 
+import coverage
 import junit
 import klog
 import kselftest
 import tap
-from build import module, selftests
+from build import module, peek, selftests
 from common import CLONE
 
 # The kernels with checkers are several times slower under emulation.
@@ -121,7 +122,15 @@ class Part:
         if status >= VM_FAILED or not self.summed or status and not failed:
             self.fail("run", "end", lines=list(lines), where=self.relative(),
                       reason=f"exit status {status}" + ("" if self.summed else ", no sum"))
+        self.end()
+
+    def end(self):
+        """There are no more tests."""
         junit.write(self.directory / "junit.xml", self.name, self.tests)
+
+    def counters(self):
+        """Where a module that counts its lines left what it has counted."""
+        return [self.directory / "counters" / name for name in ("loaded", "tested")]
 
 
 def shards(number):
@@ -135,13 +144,20 @@ def shards(number):
     return [sorted(programs) for _, programs in dealt]
 
 
-def kselftests(part, flavour, programs, settings, timeout=None):
-    """Run the kselftests in a VM, all or some. KUnit and the kernel log are heard too."""
+def kselftests(part, flavour, programs, settings, timeout=None, covered=False):
+    """Run the kselftests in a VM, all or some. KUnit and the kernel log are heard too.
+
+    With `covered` the module counts how often its lines are reached.
+    """
     log, said = part.directory / "kernel.log", part.directory / "vm.log"
+    ko, options = module(flavour, covered), []
+    if covered:
+        settings = {**settings, "COUNTERS": coverage.save_command(ko, peek(flavour))}
+        options = ["--results", str(part.directory / "counters")]
     with open(said, "wb") as stderr:
         status = part.run(
-            kselftest.command(module(flavour), programs, kselftest.disk(part.name),
-                              "--kernel", flavour, "--log", str(log),
+            kselftest.command(ko, programs, kselftest.disk(part.name),
+                              "--kernel", flavour, "--log", str(log), *options,
                               "--timeout", str(timeout or TIMEOUT[flavour]), **settings),
             "selftests.tap", stderr=stderr)
     text = log.read_text(errors="replace") if log.exists() else ""

@@ -76,12 +76,19 @@ class Screen:
             with self.lock:
                 self.status.show(f"...   {what}, {duration(seconds)}")
 
-    def report(self, parts):
-        """The sums by group, what failed, where to read on. The last line is the sum of all."""
+    def report(self, parts, measured=()):
+        """The sums by group, what failed, where to read on. The last line is the sum of all.
+
+        `measured` are lines about something else that was measured.
+        """
         self.print(f"\n{'':<46}{'passed':>8}{'failed':>8}{'skipped':>8}{'seconds':>9}")
         for part in parts:
             for group, tests in part.groups().items():
                 self.row(f"{part.name:<10}{group}", tests)
+        if measured:
+            self.print()
+        for line in measured:
+            self.print(line)
         self.failures(parts)
         self.print()
         for part in parts:

@@ -24,7 +24,7 @@ TESTS = [
 
 
 class ScreenTest(unittest.TestCase):
-    def shown(self, **options):
+    def shown(self, measured=(), **options):
         """The lines that a run prints."""
         home = tempfile.TemporaryDirectory()
         self.addCleanup(home.cleanup)
@@ -33,7 +33,7 @@ class ScreenTest(unittest.TestCase):
             part = Part("base", pathlib.Path(home.name) / "base", it)
             for test in TESTS:
                 part.add(test)
-            it.report([part])
+            it.report([part], measured)
         return out.getvalue().splitlines()
 
     def test_a_line_for_each_test(self):
@@ -44,6 +44,11 @@ class ScreenTest(unittest.TestCase):
 
     def test_the_last_line_is_the_sum(self):
         self.assertEqual(self.shown()[-1], "1 passed, 10 failed, 1 skipped")
+
+    def test_what_was_measured_is_there_but_not_last(self):
+        lines = self.shown(["coverage: 98.7 %"])
+        self.assertIn("coverage: 98.7 %", lines)
+        self.assertEqual(lines[-1], "1 passed, 10 failed, 1 skipped")
 
     def test_only_failing_tests_show_what_they_wrote_now_and_in_the_end(self):
         text = "\n".join(self.shown())
