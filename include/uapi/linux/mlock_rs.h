@@ -36,6 +36,27 @@
  */
 #define MLOCK_RS_LOCK_ONFAULT	(1U << 0)
 
+/*
+ * Do not let other threads wait for the mmap lock longer than a slice (slice_us), nor for a page
+ * that waits for I/O or for a userfaultfd handler. Whenever the lock was given up, the call looks
+ * whether the ranges are still what was locked, and fails with %ESTALE if they are not. For
+ * MLOCK_RS_LOCK and MLOCK_RS_LOCKV.
+ */
+#define MLOCK_RS_LOCK_YIELD		(1U << 1)
+
+/*
+ * Let any signal end the call, not only a fatal one: %EINTR, with the result filled in. For
+ * MLOCK_RS_LOCK and MLOCK_RS_LOCKV, with or without %MLOCK_RS_LOCK_YIELD.
+ */
+#define MLOCK_RS_LOCK_INTERRUPTIBLE	(1U << 2)
+
+/* Most threads that populate in one call, the caller among them. */
+#define MLOCK_RS_MAX_WORKERS	64
+
+/* Longest slice of %MLOCK_RS_LOCK_YIELD, and the one that slice_us 0 stands for, in microseconds. */
+#define MLOCK_RS_MAX_SLICE_US		1000000
+#define MLOCK_RS_DEFAULT_SLICE_US	1000
+
 /* Most ranges that MLOCK_RS_LOCKV and MLOCK_RS_UNLOCKV take in one call. */
 #define MLOCK_RS_MAX_RANGES	1024
 
@@ -54,7 +75,7 @@ struct mlock_rs_range {
  * struct mlock_rs_lock - argument and result of %MLOCK_RS_LOCK
  * @addr: [in] First address, as in struct mlock_rs_range.
  * @len: [in] Length in bytes, as in struct mlock_rs_range.
- * @flags: [in] 0 or %MLOCK_RS_LOCK_ONFAULT.
+ * @flags: [in] %MLOCK_RS_LOCK_ONFAULT, %MLOCK_RS_LOCK_YIELD, %MLOCK_RS_LOCK_INTERRUPTIBLE, or 0.
  * @__reserved: [in] Must be 0.
  * @locked: [out] Bytes that this call put under the lock flag (VmLck rose by as much). Bytes that
  *          were locked before, and mappings that can never carry the flag (hugetlb, PFNMAP,
@@ -67,6 +88,18 @@ struct mlock_rs_range {
  *             success.
  * @nr_vmas: [out] Number of VMAs in the range; 0 if the call failed before it changed anything.
  * @error: [out] 0, or the errno that the call fails with, as a positive number.
+ * @nr_workers: [in] How many threads populate, the caller among them: up to
+ *              %MLOCK_RS_MAX_WORKERS. 1 is the caller alone. 0 lets the module choose, up to the
+ *              number of CPUs that the caller may run on, and not more than the range is worth.
+ *              The threads that help are threads of the caller's process for as long as the call
+ *              takes (same memory policy, cpuset, cgroup, credentials), and count against its
+ *              RLIMIT_NPROC; if they cannot be had, fewer help.
+ * @slice_us: [in] With %MLOCK_RS_LOCK_YIELD, how long others may wait for the mmap lock, in
+ *            microseconds, up to %MLOCK_RS_MAX_SLICE_US; 0 stands for
+ *            %MLOCK_RS_DEFAULT_SLICE_US. Without it 0.
+ * @nr_helpers: [out] How many threads helped the caller to populate.
+ * @nr_gaps: [out] How often the mmap lock was given up and taken again. 0 without
+ *           %MLOCK_RS_LOCK_YIELD.
  */
 struct mlock_rs_lock {
 	__aligned_u64 addr;
@@ -78,9 +111,14 @@ struct mlock_rs_lock {
 	__aligned_u64 fail_addr;
 	__u32 nr_vmas;
 	__u32 error;
+	__u32 nr_workers;
+	__u32 slice_us;
+	__u32 nr_helpers;
+	__u32 nr_gaps;
 };
 
 #define MLOCK_RS_LOCK_SIZE_VER0	56
+#define MLOCK_RS_LOCK_SIZE_VER1	72
 
 /**
  * struct mlock_rs_unlock - argument and result of %MLOCK_RS_UNLOCK
@@ -111,7 +149,7 @@ struct mlock_rs_unlock {
  * @ranges: [in] User address of an array of struct mlock_rs_range. They may be in any order,
  *          overlap and be empty; each page counts once.
  * @nr_ranges: [in] Number of ranges, up to %MLOCK_RS_MAX_RANGES.
- * @flags: [in] 0 or %MLOCK_RS_LOCK_ONFAULT.
+ * @flags: [in] As in struct mlock_rs_lock.
  * @locked: [out] As in struct mlock_rs_lock, over all ranges.
  * @populated: [out] As in struct mlock_rs_lock: bytes of the ranges, in the order of their
  *             addresses, before the first page that was not seen to be resident.
@@ -119,6 +157,10 @@ struct mlock_rs_unlock {
  * @nr_vmas: [out] Number of VMAs in the ranges. A VMA counts for each stretch of ranges in it that
  *           touch each other.
  * @error: [out] 0, or the errno that the call fails with, as a positive number.
+ * @nr_workers: [in] As in struct mlock_rs_lock.
+ * @slice_us: [in] As in struct mlock_rs_lock.
+ * @nr_helpers: [out] As in struct mlock_rs_lock.
+ * @nr_gaps: [out] As in struct mlock_rs_lock.
  */
 struct mlock_rs_lockv {
 	__aligned_u64 ranges;
@@ -129,9 +171,14 @@ struct mlock_rs_lockv {
 	__aligned_u64 fail_addr;
 	__u32 nr_vmas;
 	__u32 error;
+	__u32 nr_workers;
+	__u32 slice_us;
+	__u32 nr_helpers;
+	__u32 nr_gaps;
 };
 
 #define MLOCK_RS_LOCKV_SIZE_VER0	48
+#define MLOCK_RS_LOCKV_SIZE_VER1	64
 
 /**
  * struct mlock_rs_unlockv - argument and result of %MLOCK_RS_UNLOCKV
@@ -191,14 +238,39 @@ struct mlock_rs_query {
 
 #define MLOCK_RS_QUERY_SIZE_VER0	72
 
+/**
+ * struct mlock_rs_progress - result of %MLOCK_RS_PROGRESS
+ * @flags: [in] Must be 0.
+ * @__reserved: [in] Must be 0.
+ * @wanted: [out] Bytes that the running calls are to populate, all together.
+ * @populated: [out] Bytes of them that are populated so far. Not more than @wanted.
+ * @nr_calls: [out] Number of %MLOCK_RS_LOCK and %MLOCK_RS_LOCKV calls that are populating.
+ * @__reserved_out: [out] 0.
+ */
+struct mlock_rs_progress {
+	__u32 flags;
+	__u32 __reserved;
+	__aligned_u64 wanted;
+	__aligned_u64 populated;
+	__u32 nr_calls;
+	__u32 __reserved_out;
+};
+
+#define MLOCK_RS_PROGRESS_SIZE_VER0	32
+
 /* The version that MLOCK_RS_ABI reports. It rises when something is added, with a feature bit. */
-#define MLOCK_RS_ABI_VERSION		1
+#define MLOCK_RS_ABI_VERSION		2
 
 /* Feature bits that MLOCK_RS_ABI reports. */
 #define MLOCK_RS_FEATURE_LOCK		(1ULL << 0)	/* LOCK, strict, and UNLOCK */
 #define MLOCK_RS_FEATURE_ONFAULT	(1ULL << 1)	/* MLOCK_RS_LOCK_ONFAULT */
 #define MLOCK_RS_FEATURE_VECTOR		(1ULL << 2)	/* LOCKV and UNLOCKV */
 #define MLOCK_RS_FEATURE_QUERY		(1ULL << 3)	/* QUERY */
+#define MLOCK_RS_FEATURE_YIELD		(1ULL << 4)	/* MLOCK_RS_LOCK_YIELD, slice_us, nr_gaps */
+#define MLOCK_RS_FEATURE_INTERRUPTIBLE	(1ULL << 5)	/* MLOCK_RS_LOCK_INTERRUPTIBLE */
+#define MLOCK_RS_FEATURE_PROGRESS	(1ULL << 6)	/* PROGRESS */
+/* nr_workers, nr_helpers. Needs a kernel with CONFIG_VHOST_TASK; without it the caller is alone. */
+#define MLOCK_RS_FEATURE_WORKERS	(1ULL << 7)
 
 /**
  * struct mlock_rs_abi - result of %MLOCK_RS_ABI
@@ -239,7 +311,8 @@ enum mlock_rs_ioctl {
 	 * =========== =============================================================================
 	 * EFAULT      The argument, or the array of ranges, cannot be read.
 	 * EINVAL      An unknown flag, a reserved field that is not zero, a structure that is too
-	 *             short, too many ranges, or a range that wraps around the end of the address
+	 *             short, too many ranges or workers, a slice that is too long or without
+	 *             %MLOCK_RS_LOCK_YIELD, or a range that wraps around the end of the address
 	 *             space.
 	 * E2BIG       The structure is longer than the module knows and its tail is not zero.
 	 * ENOTTY      An ioctl number that the module does not know.
@@ -250,7 +323,8 @@ enum mlock_rs_ioctl {
 	 *             locked already; or there is no memory for the call itself.
 	 * EBUSY       Part of the range is registered with userfaultfd (@fail_addr): its faults
 	 *             cannot be resolved while the mmap lock is held. Not with
-	 *             %MLOCK_RS_LOCK_ONFAULT, unless that part is hugetlb memory.
+	 *             %MLOCK_RS_LOCK_YIELD, and not with %MLOCK_RS_LOCK_ONFAULT unless that part is
+	 *             hugetlb memory.
 	 * EINTR       A fatal signal arrived while the call had to wait for the mmap lock.
 	 * =========== =============================================================================
 	 *
@@ -263,7 +337,10 @@ enum mlock_rs_ioctl {
 	 *             page left in the pool.
 	 * EAGAIN      No memory for the page.
 	 * EREMOTEIO   Peer-to-peer memory of a device.
-	 * EINTR       A fatal signal arrived.
+	 * EINTR       A fatal signal arrived, or with %MLOCK_RS_LOCK_INTERRUPTIBLE any signal. The
+	 *             next call may begin at @fail_addr.
+	 * ESTALE      Only with %MLOCK_RS_LOCK_YIELD: another thread has unmapped, replaced or
+	 *             unlocked the page while the mmap lock was given up.
 	 * EFAULT      Everything was done, but the result could not be written.
 	 * =========== =============================================================================
 	 */
@@ -300,6 +377,13 @@ enum mlock_rs_ioctl {
 	 * What this module can do. Errors: %EFAULT, %EINVAL, %E2BIG.
 	 */
 	MLOCK_RS_ABI		= _IOWR(MLOCK_RS_IOC_MAGIC, 6, struct mlock_rs_abi),
+	/**
+	 * @MLOCK_RS_PROGRESS:
+	 * How far the calls are that run now through this open file, of whatever thread: open the
+	 * device once more to follow one call alone. Takes no lock; the numbers may not fit
+	 * together while calls begin and end. Errors: %EFAULT, %EINVAL, %E2BIG.
+	 */
+	MLOCK_RS_PROGRESS	= _IOWR(MLOCK_RS_IOC_MAGIC, 7, struct mlock_rs_progress),
 };
 
 #endif /* _UAPI_LINUX_MLOCK_RS_H */
