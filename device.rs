@@ -14,10 +14,14 @@ use crate::{
         Outcome,
         Request, //
     },
-    mm::uapi::{
-        self,
-        Versioned, //
+    mm::{
+        uapi::{
+            self,
+            Versioned, //
+        },
+        worker, //
     },
+    progress::Progress,
     stats::Stats, //
 };
 use kernel::{
@@ -41,6 +45,7 @@ use kernel::{
 /// it, however the file descriptor came to be there.
 pub(crate) struct Device {
     stats: Stats,
+    progress: Progress,
 }
 
 #[vtable]
@@ -50,6 +55,7 @@ impl MiscDevice for Device {
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         let device = Device {
             stats: Stats::new(),
+            progress: Progress::new(),
         };
         Ok(KBox::new(device, GFP_KERNEL)?)
     }
@@ -66,6 +72,7 @@ impl MiscDevice for Device {
             UNLOCKV => device.change(arg, Request::unlockv),
             QUERY => device.query(arg),
             ABI => abi(arg),
+            PROGRESS => device.progress(arg),
             _ => Err(ENOTTY),
         };
         result
@@ -84,6 +91,7 @@ const LOCKV: u32 = without_size(uapi::MLOCK_RS_LOCKV);
 const UNLOCKV: u32 = without_size(uapi::MLOCK_RS_UNLOCKV);
 const QUERY: u32 = without_size(uapi::MLOCK_RS_QUERY);
 const ABI: u32 = without_size(uapi::MLOCK_RS_ABI);
+const PROGRESS: u32 = without_size(uapi::MLOCK_RS_PROGRESS);
 
 /// What makes an ioctl number the same one, whatever size of the argument its caller was built
 /// with.
@@ -117,7 +125,7 @@ impl Device {
         let mut value: T = arg.read()?;
         let outcome = match parse(&value) {
             Ok(request) => {
-                let outcome = lock::run(&request);
+                let outcome = lock::run(&request, &self.progress);
                 self.stats.changed(&outcome, T::UNLOCKS);
                 outcome
             }
@@ -157,6 +165,19 @@ impl Device {
     }
 }
 
+impl Device {
+    /// PROGRESS.
+    fn progress(&self, arg: Argument) -> Result {
+        let mut value: uapi::mlock_rs_progress = arg.read()?;
+        if value.flags != 0 || value.__reserved != 0 {
+            return Err(EINVAL);
+        }
+        (value.nr_calls, value.wanted, value.populated) = self.progress.now();
+        value.__reserved_out = 0;
+        arg.write_result(&value)
+    }
+}
+
 /// ABI.
 fn abi(arg: Argument) -> Result {
     let mut value: uapi::mlock_rs_abi = arg.read()?;
@@ -166,7 +187,14 @@ fn abi(arg: Argument) -> Result {
         uapi::MLOCK_RS_FEATURE_LOCK
             | uapi::MLOCK_RS_FEATURE_ONFAULT
             | uapi::MLOCK_RS_FEATURE_VECTOR
-            | uapi::MLOCK_RS_FEATURE_QUERY,
+            | uapi::MLOCK_RS_FEATURE_QUERY
+            | uapi::MLOCK_RS_FEATURE_YIELD
+            | uapi::MLOCK_RS_FEATURE_INTERRUPTIBLE
+            | uapi::MLOCK_RS_FEATURE_PROGRESS
+            | match worker::AVAILABLE {
+                true => uapi::MLOCK_RS_FEATURE_WORKERS,
+                false => 0,
+            },
     );
     arg.write_result(&value)
 }
@@ -180,13 +208,13 @@ trait ChangeResult {
 }
 
 macro_rules! change_result {
-    ($type:ident, unlocks: $unlocks:literal, $changed:ident $(, $populated:ident)?) => {
+    ($type:ident, unlocks: $unlocks:literal, $changed:ident $(, $populating:ident)*) => {
         impl ChangeResult for uapi::$type {
             const UNLOCKS: bool = $unlocks;
 
             fn set_result(&mut self, outcome: &Outcome) {
                 self.$changed = outcome.changed;
-                $(self.$populated = outcome.populated;)?
+                $(self.$populating = outcome.$populating;)*
                 self.fail_addr = outcome.fail_addr();
                 self.nr_vmas = outcome.nr_vmas;
                 self.error = outcome.errno();
@@ -195,8 +223,8 @@ macro_rules! change_result {
     };
 }
 
-change_result!(mlock_rs_lock, unlocks: false, locked, populated);
-change_result!(mlock_rs_lockv, unlocks: false, locked, populated);
+change_result!(mlock_rs_lock, unlocks: false, locked, populated, nr_helpers, nr_gaps);
+change_result!(mlock_rs_lockv, unlocks: false, locked, populated, nr_helpers, nr_gaps);
 change_result!(mlock_rs_unlock, unlocks: true, unlocked);
 change_result!(mlock_rs_unlockv, unlocks: true, unlocked);
 
@@ -210,13 +238,14 @@ mod tests {
         _IOWR, //
     };
 
-    const KNOWN: [u32; 6] = [
+    const KNOWN: [u32; 7] = [
         uapi::MLOCK_RS_LOCK,
         uapi::MLOCK_RS_UNLOCK,
         uapi::MLOCK_RS_LOCKV,
         uapi::MLOCK_RS_UNLOCKV,
         uapi::MLOCK_RS_QUERY,
         uapi::MLOCK_RS_ABI,
+        uapi::MLOCK_RS_PROGRESS,
     ];
 
     #[test]
@@ -264,6 +293,10 @@ mod tests {
             fail_addr: 7,
             nr_vmas: 8,
             error: 9,
+            nr_workers: 10,
+            slice_us: 11,
+            nr_helpers: 12,
+            nr_gaps: 13,
         };
         value.set_result(&ENOMEM.into());
 
@@ -281,5 +314,14 @@ mod tests {
             (0, 0, 0, 0)
         );
         assert_eq!(value.error, ENOMEM.to_errno().unsigned_abs());
+        assert_eq!(
+            (
+                value.nr_workers,
+                value.slice_us,
+                value.nr_helpers,
+                value.nr_gaps
+            ),
+            (10, 11, 0, 0)
+        );
     }
 }

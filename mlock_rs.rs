@@ -21,6 +21,7 @@ mod device;
 mod lock;
 #[expect(unsafe_code, reason = "the one layer over the kernel's C interfaces")]
 mod mm;
+mod progress;
 mod stats;
 
 module! {

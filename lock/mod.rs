@@ -2,13 +2,16 @@
 
 //! The mechanism: request, plan, commit, downgrade, populate.
 //!
-//! Lock order: the mmap lock is the only lock that is taken here, once per call: for writing
-//! ([`plan`], [`commit`]), then downgraded ([`populate`]), then released. [`read_ahead`] runs before
-//! it without any lock of ours. A [`query`] takes it for reading only.
+//! Lock order: the mmap lock, once per call: for writing ([`plan`], [`commit`]), then downgraded
+//! ([`populate`]), then released; a call with YIELD may give up and take again the read lock. Below it
+//! the lock of [`chunks`]. [`read_ahead`] runs before them without any lock of ours, and so do the
+//! workers begin and end. A [`query`] takes the mmap lock for reading only.
 
 #![deny(unsafe_code)]
 
+mod chunks;
 mod commit;
+mod kept;
 mod plan;
 mod populate;
 pub(crate) mod query;
@@ -16,15 +19,43 @@ mod request;
 
 pub(crate) use request::Request;
 
-use crate::mm::{
-    readahead::read_ahead,
-    CallerMm,
-    LockMode,
-    MmapWriteGuard, //
+use self::{
+    chunks::{
+        Alone,
+        Feed,
+        Job,
+        Shared, //
+    },
+    kept::Kept,
+    populate::{
+        posix_error,
+        Strict,
+        Tally,
+        Yielding, //
+    }, //
+};
+use crate::{
+    mm::{
+        allowed_cpus,
+        readahead::read_ahead,
+        uapi,
+        CallerMm,
+        LockMode,
+        MmapReadGuard,
+        MmapWriteGuard,
+        PageRange,
+        Signals,
+        Worker, //
+    },
+    progress::{
+        Progress,
+        Running, //
+    }, //
 };
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
+    sync::Arc,
     time::{
         Delta,
         Instant,
@@ -61,6 +92,10 @@ pub(crate) struct Outcome {
     pub(crate) populated: u64,
     /// VMAs in the ranges.
     pub(crate) nr_vmas: u32,
+    /// Threads that helped to populate.
+    pub(crate) nr_helpers: u32,
+    /// How often the mmap lock was given up.
+    pub(crate) nr_gaps: u32,
     /// How long the mmap lock was held for writing and then for reading.
     pub(crate) held: Held,
     failure: Option<Failure>,
@@ -119,12 +154,13 @@ impl From<Error> for Outcome {
 ///
 /// Enters and leaves without locks. On success of a lock every page of the ranges was, at one
 /// instant before the mmap lock was released, mapped by a VM_LOCKED VMA and resident, and no thread
-/// could have changed the mapping between the VMA edit and that instant.
-pub(crate) fn run(request: &Request) -> Outcome {
-    change(request).unwrap_or_else(Outcome::from)
+/// could have changed the mapping unseen between the VMA edit and that instant: not at all, or, in a
+/// call that gives the lock up for others, not without being found out.
+pub(crate) fn run(request: &Request, progress: &Progress) -> Outcome {
+    change(request, progress).unwrap_or_else(Outcome::from)
 }
 
-fn change(request: &Request) -> Result<Outcome, Failure> {
+fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
     let (mode, ranges) = (request.mode(), request.ranges());
     plan::may(mode)?;
     // To lock an empty range is held against the limit all the same, as by mlock(2).
@@ -136,15 +172,23 @@ fn change(request: &Request) -> Result<Outcome, Failure> {
     // A kernel thread has no memory of its own to lock.
     let mm = CallerMm::new(task).ok_or(EINVAL)?;
     let splits = commit::Splits::room_for(ranges)?;
+    let mut helpers = None;
     if mode == LockMode::Resident && plan::may_fit(ranges) {
         for &range in ranges {
             read_ahead(&mm, range);
         }
+        helpers = Helpers::hire(request)?;
     }
 
     let mut guard = MmapWriteGuard::lock_killable(&mm)?;
     let locked = Instant::<Monotonic>::now();
     let plan = plan::look(&guard, request)?;
+    let mut kept = match request.manner().slice {
+        Some(slice) if mode != LockMode::Unlocked => {
+            Some((slice, Kept::room_for(plan.nr_vmas())?))
+        }
+        _ => None,
+    };
     let changed_pages = commit::commit(&mut guard, &plan, splits)?;
     let mut outcome = Outcome {
         changed: (changed_pages as u64).saturating_mul(PAGE_SIZE as u64),
@@ -157,17 +201,137 @@ fn change(request: &Request) -> Result<Outcome, Failure> {
         outcome.held.write = locked.elapsed();
         return Ok(outcome);
     }
+    if let Some((_, kept)) = &mut kept {
+        kept.take_down(&guard, ranges);
+    }
 
     let guard = guard.downgrade();
     let downgraded = Instant::<Monotonic>::now();
-    let (populated, result) = populate::populate(&guard, ranges);
-    drop(guard);
-
     outcome.held.write = downgraded - locked;
-    outcome.held.read = downgraded.elapsed();
-    outcome.failure = result.err();
+    let populating = Populating {
+        guard,
+        kept: kept.as_mut().map(|(slice, kept)| (*slice, kept)),
+        signals: request.manner().signals,
+        ranges,
+        running: progress.begin(chunks::bytes(ranges)),
+        outcome: &mut outcome,
+    };
+    let missing = match &helpers {
+        None => populating.run(&mut Alone::new(ranges)),
+        Some(helpers) => populating.run(&mut helpers.begin()),
+    };
+
+    outcome.nr_helpers = helpers.map_or(0, |helpers| helpers.workers.len() as u32);
     if mode == LockMode::Resident {
+        let populated = missing.map_or_else(
+            || chunks::bytes(ranges),
+            |missing| chunks::bytes_before(ranges, missing),
+        );
         outcome.populated = populated as u64;
     }
     Ok(outcome)
+}
+
+/// The workers of a call, and what they work on. They end when this is dropped.
+struct Helpers {
+    // Before the job, although each has a reference of its own.
+    workers: KVec<Worker<Job>>,
+    job: Arc<Job>,
+}
+
+/// Least that it takes a thread to be worth its while, in bytes, if the caller leaves it to us.
+const WORTH_A_THREAD: usize = 16 << 20;
+
+impl Helpers {
+    /// Hire as many as `request` asks for, as far as there is work and they can be had; `None` if that is
+    /// nobody.
+    ///
+    /// Before any lock is taken, and before it is known whether there is anything to do.
+    fn hire(request: &Request) -> Result<Option<Self>> {
+        let ranges = request.ranges();
+        let threads = match request.manner().threads {
+            Some(threads) => threads.min(chunks::count(ranges)),
+            None => {
+                let worth = chunks::bytes(ranges) / WORTH_A_THREAD;
+                worth
+                    .min(allowed_cpus())
+                    .min(uapi::MLOCK_RS_MAX_WORKERS as usize)
+            }
+        };
+        let Some(wanted @ 1..) = threads.checked_sub(1) else {
+            return Ok(None);
+        };
+
+        let job = Arc::pin_init(Job::new(ranges, wanted)?, GFP_KERNEL)?;
+        let mut workers = KVec::with_capacity(wanted, GFP_KERNEL)?;
+        for _ in 0..wanted {
+            // Those that cannot be had are done without.
+            let Ok(worker) = Worker::start(job.clone()) else {
+                break;
+            };
+            if workers.push_within_capacity(worker).is_err() {
+                break;
+            }
+        }
+        Ok((!workers.is_empty()).then_some(Self { workers, job }))
+    }
+
+    /// Let them begin.
+    fn begin(&self) -> Shared<'_> {
+        Shared::begin(&self.job, &self.workers)
+    }
+}
+
+/// A call from its downgrade to its end.
+struct Populating<'a, 'c> {
+    guard: MmapReadGuard<'a>,
+    /// For a call that gives the lock up: for how long not, and what it has locked.
+    kept: Option<(Delta, &'c mut Kept)>,
+    signals: Signals,
+    ranges: &'c [PageRange],
+    running: Running<'c>,
+    outcome: &'c mut Outcome,
+}
+
+impl Populating<'_, '_> {
+    /// Populate and release the lock. Returns the address of the first page that was not seen to be
+    /// resident, if there is one.
+    fn run(mut self, feed: &mut impl Feed) -> Option<usize> {
+        let since = Instant::<Monotonic>::now();
+        let ended = match self.kept {
+            None => {
+                let hold = Strict::new(&self.guard, self.signals);
+                let ended = populate::populate(hold, feed, &mut self.running).map(|_| ());
+                drop(self.guard);
+                self.outcome.held.read = since.elapsed();
+                ended
+            }
+            Some((slice, kept)) => {
+                let mut tally = Tally::default();
+                let hold = Yielding::new(self.guard, self.signals, slice, kept, &mut tally);
+                let ended = populate::populate(hold, feed, &mut self.running);
+                let ended = match (ended, feed.outcome()) {
+                    (Ok(hold), (None, None)) => populate::repeat_touched(hold, self.ranges),
+                    (ended, _) => ended,
+                }
+                .map(drop);
+                self.outcome.nr_gaps = tally.gaps;
+                self.outcome.held.read = tally.held();
+                ended
+            }
+        };
+
+        let (failure, missing) = feed.outcome();
+        let failed = match (ended, failure) {
+            // A page failed before the address at which the call was given up.
+            (Err(_), Some(failure)) if missing == Some(failure.addr) => Some(failure),
+            (Err(ended), _) => Some(ended),
+            (Ok(()), failure) => failure,
+        };
+        self.outcome.failure = failed;
+        match (missing, failed) {
+            (Some(missing), Some(failure)) => Some(missing.min(failure.addr)),
+            (missing, failure) => missing.or(failure.map(|failure| failure.addr)),
+        }
+    }
 }

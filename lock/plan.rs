@@ -72,7 +72,7 @@ pub(super) fn may_fit(ranges: &[PageRange]) -> bool {
 ///
 /// - ENOMEM with an address: nothing is mapped there.
 /// - EBUSY: the VMA there is registered with userfaultfd, and the call would have to wait for its
-///   handler with the mmap lock held.
+///   handler with the mmap lock held. Not if it gives the lock up to wait.
 /// - ENOMEM without an address: over RLIMIT_MEMLOCK, as `do_mlock()` counts it.
 pub(super) fn look<'r>(
     guard: &MmapWriteGuard<'_>,
@@ -88,7 +88,7 @@ pub(super) fn look<'r>(
                 Some(vma) if vma.start() <= addr => vma,
                 _ => return Err(Failure::at(addr, ENOMEM)),
             };
-            if waits_for_userfaultfd(&vma, request.mode()) {
+            if request.manner().slice.is_none() && waits_for_userfaultfd(&vma, request.mode()) {
                 return Err(Failure::at(addr, EBUSY));
             }
 

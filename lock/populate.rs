@@ -1,93 +1,476 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Populate: fault the pages of a range in.
+//! Populate: fault the pages of the ranges in.
 //!
-//! Lock state: the mmap lock is held for reading on entry, throughout, and on exit. It is never
-//! given up, not even to wait for I/O: a fault that would sleep starts its I/O and comes back, and
-//! the wait is a killable sleep.
+//! Lock state: the mmap lock is held for reading on entry. [`Strict`] never gives it up, not even to
+//! wait for I/O: a fault that would sleep starts its I/O and comes back, and the wait is a killable
+//! sleep. [`Yielding`] gives it up for others, and looks at what they did. On exit the lock is still
+//! held, but for a [`Yielding`] call that ends because it could not have it again or found the
+//! ranges changed.
 
-use super::Failure;
-use crate::mm::{
-    MmapLocked,
-    MmapReadGuard,
-    PageRange,
-    Progress, //
+use super::{
+    chunks::Feed,
+    kept::Kept,
+    Failure, //
 };
-use kernel::prelude::*;
+use crate::{
+    mm::{
+        sleep_killable,
+        FaultAccess,
+        MmapLocked,
+        MmapReadGuard,
+        MmapYieldGuard,
+        PageRange,
+        Progress,
+        Sequence,
+        Signals,
+        Unlockable, //
+    },
+    progress::Running, //
+};
+use kernel::{
+    prelude::*,
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
 
 /// How long to sleep when a page waits for I/O, in microseconds. It begins with what a fast disk
 /// takes to answer and doubles each time the page is still not there.
 const WAIT_MIN: u32 = 50;
 const WAIT_MAX: u32 = 16_000;
 
-/// Fault in all pages of `ranges`, and return how many bytes of them, in this order, were seen to
-/// be resident.
-///
-/// Goes from VMA to VMA as `__mm_populate()` does, with its rules: PFNMAP and I/O mappings are
-/// skipped, so are lock-on-fault ones; private writable ones are faulted in for writing; the rest
-/// for reading, even where the caller may only write or execute.
-///
-/// # Errors
-///
-/// - ENOMEM: a page cannot be faulted in.
-/// - EAGAIN: no memory for a page.
-/// - EINTR: a fatal signal.
-pub(super) fn populate(
-    guard: &MmapReadGuard<'_>,
-    ranges: &[PageRange],
-) -> (usize, Result<(), Failure>) {
-    let mut populated = 0usize;
+/// How the mmap lock is held while a call populates.
+pub(super) trait Hold: Sized {
+    /// The lock.
+    fn held(&self) -> &MmapReadGuard<'_>;
 
-    for range in ranges {
-        let mut addr = range.start();
-        while addr < range.end() {
-            let (next, result) = populate_vma(guard, addr, range.end());
-            populated = populated.saturating_add(next.saturating_sub(addr));
-            addr = next;
-            if let Err(error) = result {
-                return (populated, Err(Failure::at(addr, error)));
-            }
-        }
-    }
-    (populated, Ok(()))
+    /// How many bytes to fault in at a time at the most.
+    fn batch(&self) -> usize;
+
+    /// Some pages were faulted in; `addr` is the next one. Nothing handed out so far lies at or
+    /// after `upto`.
+    fn went_on(self, addr: usize, upto: impl Fn() -> usize) -> Result<Self, Failure>;
+
+    /// The page at `addr` waits for something. Wait too, and come back.
+    ///
+    /// # Errors
+    ///
+    /// [`Ended::Page`]: it cannot be faulted in.
+    fn wait(
+        self,
+        addr: usize,
+        access: FaultAccess,
+        upto: impl Fn() -> usize,
+    ) -> Result<Self, Ended<Self>>;
 }
 
-/// Fault in what lies between `addr` and `end` of the VMA at `addr`, and return the address up to
-/// which that was done.
-fn populate_vma(guard: &MmapReadGuard<'_>, addr: usize, end: usize) -> (usize, Result) {
-    let vma = match guard.find_vma(addr) {
+/// Why populating does not go on.
+pub(super) enum Ended<H> {
+    /// Because of a page; the lock is held.
+    Page(H, Failure),
+    /// Because of a signal, or because the ranges have changed. The lock may not be held any more.
+    Call(Failure),
+}
+
+impl<H> From<Failure> for Ended<H> {
+    fn from(failure: Failure) -> Self {
+        Ended::Call(failure)
+    }
+}
+
+/// Never gives the lock up.
+pub(super) struct Strict<'g> {
+    guard: &'g MmapReadGuard<'g>,
+    signals: Signals,
+    wait: u32,
+}
+
+impl<'g> Strict<'g> {
+    pub(super) fn new(guard: &'g MmapReadGuard<'g>, signals: Signals) -> Self {
+        Self {
+            guard,
+            signals,
+            wait: WAIT_MIN,
+        }
+    }
+}
+
+impl Hold for Strict<'_> {
+    fn held(&self) -> &MmapReadGuard<'_> {
+        self.guard
+    }
+
+    fn batch(&self) -> usize {
+        usize::MAX
+    }
+
+    fn went_on(mut self, addr: usize, _: impl Fn() -> usize) -> Result<Self, Failure> {
+        self.wait = WAIT_MIN;
+        match self.signals == Signals::Any && self.signals.is_pending() {
+            true => Err(Failure::at(addr, EINTR)),
+            false => Ok(self),
+        }
+    }
+
+    fn wait(
+        mut self,
+        addr: usize,
+        _: FaultAccess,
+        _: impl Fn() -> usize,
+    ) -> Result<Self, Ended<Self>> {
+        if self.signals.is_pending() {
+            return Err(Failure::at(addr, EINTR).into());
+        }
+        sleep_killable(self.wait);
+        self.wait = self.wait.saturating_mul(2).min(WAIT_MAX);
+        Ok(self)
+    }
+}
+
+/// Least and most bytes to fault in between two looks at the clock.
+const BATCH_MIN: usize = 64 << 10;
+const BATCH_MAX: usize = 2 << 20;
+
+/// After so many rounds over VMAs that others keep changing, the lock is given up only to wait for a
+/// page, so that the call comes to an end.
+const ROUNDS: u32 = 8;
+
+/// Gives the lock up whenever somebody waits for it and a slice is over, and to wait for a page.
+pub(super) struct Yielding<'a, 'k> {
+    guard: MmapYieldGuard<'a>,
+    pace: Pace<'k>,
+}
+
+/// What a [`Yielding`] call remembers across gaps.
+struct Pace<'k> {
+    kept: &'k mut Kept,
+    signals: Signals,
+    slice: Delta,
+    /// Since when the lock is held.
+    since: Instant<Monotonic>,
+    /// When the last batch was over.
+    last: Instant<Monotonic>,
+    batch: usize,
+    /// Waits since a page was faulted in.
+    waits: u32,
+    /// Whether to give the lock up when a slice is over.
+    sliced: bool,
+    /// Whether the lock is held, and the time is to be counted.
+    counted: bool,
+    tally: &'k mut Tally,
+}
+
+/// How a call held the lock that it gave up now and then.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// How often the lock was given up and taken again.
+    pub(super) gaps: u32,
+    /// Nanoseconds that it was held.
+    held: i64,
+}
+
+impl Tally {
+    /// How long the lock was held.
+    pub(super) fn held(&self) -> Delta {
+        Delta::from_nanos(self.held)
+    }
+}
+
+impl<'a, 'k> Yielding<'a, 'k> {
+    pub(super) fn new(
+        guard: MmapReadGuard<'a>,
+        signals: Signals,
+        slice: Delta,
+        kept: &'k mut Kept,
+        tally: &'k mut Tally,
+    ) -> Self {
+        let pace = Pace {
+            kept,
+            signals,
+            slice,
+            since: Instant::now(),
+            last: Instant::now(),
+            batch: BATCH_MIN,
+            waits: 0,
+            sliced: true,
+            counted: true,
+            tally,
+        };
+        Self {
+            guard: guard.into(),
+            pace,
+        }
+    }
+
+    /// Give the lock up in some way, and look whether all is still there when it is back.
+    fn gap(
+        self,
+        addr: usize,
+        upto: impl Fn() -> usize,
+        give_up: impl FnOnce(MmapYieldGuard<'a>) -> Result<MmapYieldGuard<'a>>,
+    ) -> Result<Self, Failure> {
+        let Self { guard, mut pace } = self;
+        let since = guard.sequence();
+        pace.before_gap();
+        let guard = give_up(guard).map_err(|error| Failure::at(addr, error))?;
+        pace.after_gap(&guard, since, addr, upto())?;
+        Ok(Self { guard, pace })
+    }
+}
+
+impl Pace<'_> {
+    fn before_gap(&mut self) {
+        self.tally.gaps = self.tally.gaps.saturating_add(1);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        if self.counted {
+            let held = self.since.elapsed().as_nanos();
+            self.tally.held = self.tally.held.saturating_add(held);
+        }
+        self.counted = false;
+    }
+
+    fn begin(&mut self) {
+        self.counted = true;
+        self.since = Instant::now();
+        self.last = Instant::now();
+    }
+
+    /// The gap did not take place.
+    fn no_gap(&mut self) {
+        self.tally.gaps = self.tally.gaps.saturating_sub(1);
+        self.begin();
+    }
+
+    fn after_gap(
+        &mut self,
+        guard: &MmapYieldGuard<'_>,
+        since: Sequence,
+        addr: usize,
+        upto: usize,
+    ) -> Result<(), Failure> {
+        self.begin();
+        if guard.was_written_since(since) {
+            self.kept.look_again(guard, since, upto)?;
+        }
+        match self.signals.is_pending() {
+            true => Err(Failure::at(addr, EINTR)),
+            false => Ok(()),
+        }
+    }
+
+    /// A batch is over: how large may the next one be so that a slice is not much longer than it
+    /// should be?
+    fn measure(&mut self) {
+        let now = Instant::now();
+        let took = (now - self.last).as_nanos();
+        let slice = self.slice.as_nanos();
+        if took > slice / 4 {
+            self.batch = (self.batch / 2).max(BATCH_MIN);
+        } else if took < slice / 8 {
+            self.batch = self.batch.saturating_mul(2).min(BATCH_MAX);
+        }
+        self.last = now;
+    }
+}
+
+impl Drop for Pace<'_> {
+    fn drop(&mut self) {
+        self.count();
+    }
+}
+
+impl Hold for Yielding<'_, '_> {
+    fn held(&self) -> &MmapReadGuard<'_> {
+        self.guard.held()
+    }
+
+    fn batch(&self) -> usize {
+        self.pace.batch
+    }
+
+    fn went_on(mut self, addr: usize, upto: impl Fn() -> usize) -> Result<Self, Failure> {
+        self.pace.waits = 0;
+        self.pace.measure();
+        if self.pace.signals == Signals::Any && self.pace.signals.is_pending() {
+            return Err(Failure::at(addr, EINTR));
+        }
+        if self.pace.sliced
+            && self.pace.since.elapsed() >= self.pace.slice
+            && self.guard.is_contended()
+        {
+            return self.gap(addr, upto, MmapYieldGuard::let_others);
+        }
+        Ok(self)
+    }
+
+    fn wait(
+        mut self,
+        addr: usize,
+        access: FaultAccess,
+        upto: impl Fn() -> usize,
+    ) -> Result<Self, Ended<Self>> {
+        if self.pace.signals.is_pending() {
+            return Err(Failure::at(addr, EINTR).into());
+        }
+        // The fault below waits for what the page waits for. If it was for nothing, do not try
+        // again and again.
+        let waits = self.pace.waits;
+        self.pace.waits = waits.saturating_add(1);
+        if let Some(again) = waits.checked_sub(1) {
+            let micros = WAIT_MIN.checked_shl(again).unwrap_or(WAIT_MAX).min(WAIT_MAX);
+            return Ok(self.gap(addr, upto, |guard| guard.sleep(micros))?);
+        }
+
+        let Self { guard, mut pace } = self;
+        let since = guard.sequence();
+        pace.before_gap();
+        match guard.fault_in_unlockable(addr, access, pace.signals) {
+            Ok(Unlockable::Held(guard)) => {
+                pace.no_gap();
+                Ok(Self { guard, pace })
+            }
+            Ok(Unlockable::Gap(guard)) => {
+                pace.after_gap(&guard, since, addr, upto())?;
+                Ok(Self { guard, pace })
+            }
+            Err((Some(guard), error)) => {
+                pace.no_gap();
+                let failure = Failure::at(addr, posix_error(error));
+                Err(Ended::Page(Self { guard, pace }, failure))
+            }
+            Err((None, error)) => Err(Failure::at(addr, error).into()),
+        }
+    }
+}
+
+/// What to do at an address.
+enum Step {
+    /// Nothing, up to this address.
+    Skip(usize),
+    /// Fault pages in, up to this address.
+    Fault(usize, FaultAccess),
+    /// No page can be faulted in here.
+    Never,
+}
+
+/// What to do with what lies between `addr` and `end`.
+///
+/// As `__mm_populate()` does: PFNMAP and I/O mappings are skipped, so are lock-on-fault ones; private
+/// writable ones are faulted in for writing; the rest for reading, even where the caller may only
+/// write or execute.
+fn look(held: &MmapReadGuard<'_>, addr: usize, end: usize) -> Step {
+    let vma = match held.find_vma(addr) {
         Some(vma) if vma.start() <= addr => vma,
         // Unreachable while the lock is held, since the plan found no hole.
-        _ => return (addr, Err(ENOMEM)),
+        _ => return Step::Never,
     };
     let end = end.min(vma.end());
     if vma.is_never_populated() || vma.is_lock_on_fault() {
-        return (end, Ok(()));
+        return Step::Skip(end);
     }
-    let Some(access) = vma.fault_access() else {
-        return (addr, Err(ENOMEM));
-    };
+    vma.fault_access()
+        .map_or(Step::Never, |access| Step::Fault(end, access))
+}
 
-    let mut addr = addr;
-    let mut wait = WAIT_MIN;
-    while addr < end {
-        match guard.fault_in(addr, end, access) {
+/// Fault in the pages of `chunk` from `addr` on, which is left at the first page that was not seen to
+/// be resident.
+fn fill<H: Hold>(
+    mut hold: H,
+    chunk: PageRange,
+    addr: &mut usize,
+    upto: impl Fn() -> usize,
+) -> Result<H, Ended<H>> {
+    while *addr < chunk.end() {
+        let (end, access) = match look(hold.held(), *addr, chunk.end()) {
+            Step::Fault(end, access) => (end, access),
+            Step::Skip(end) => {
+                *addr = end;
+                continue;
+            }
+            Step::Never => return Err(Ended::Page(hold, Failure::at(*addr, ENOMEM))),
+        };
+        let end = end.min(addr.saturating_add(hold.batch()));
+        match hold.held().fault_in(*addr, end, access) {
             Ok(Progress::Until(next)) => {
-                addr = next;
-                wait = WAIT_MIN;
+                *addr = next;
+                hold = hold.went_on(next, &upto)?;
             }
-            Ok(Progress::Blocked) => {
-                guard.sleep_killable(wait);
-                wait = wait.saturating_mul(2).min(WAIT_MAX);
+            Ok(Progress::Blocked) => hold = hold.wait(*addr, access, &upto)?,
+            Err(EINTR) => return Err(Failure::at(*addr, EINTR).into()),
+            Err(error) => {
+                let failure = Failure::at(*addr, posix_error(error));
+                return Err(Ended::Page(hold, failure));
             }
-            Err(error) => return (addr, Err(posix_error(error))),
         }
     }
-    (addr, Ok(()))
+    Ok(hold)
+}
+
+/// Fault in all chunks of `feed`. What became of pages is left in it.
+///
+/// # Errors
+///
+/// What is not about one page: EINTR, for a signal; ESTALE, for ranges that have changed.
+pub(super) fn populate<H: Hold, F: Feed>(
+    mut hold: H,
+    feed: &mut F,
+    running: &mut Running<'_>,
+) -> Result<H, Failure> {
+    while let Some(chunk) = feed.next() {
+        let mut addr = chunk.start();
+        match fill(hold, chunk, &mut addr, || feed.upto()) {
+            Ok(held) => hold = held,
+            Err(Ended::Page(held, failure)) => {
+                hold = held;
+                feed.failed(failure);
+            }
+            Err(Ended::Call(failure)) => {
+                feed.populated(chunk, addr);
+                feed.stop();
+                // Until nobody has a chunk in hand.
+                while feed.next().is_some() {}
+                return Err(failure);
+            }
+        }
+        feed.populated(chunk, addr);
+        running.reached(feed.done());
+    }
+    Ok(hold)
+}
+
+/// Go over what others have changed during the gaps after it was populated, until there has been no
+/// such change and the lock has not been given up since.
+///
+/// # Errors
+///
+/// As for [`populate`], and those of pages.
+pub(super) fn repeat_touched<'a, 'k>(
+    mut hold: Yielding<'a, 'k>,
+    ranges: &[PageRange],
+) -> Result<Yielding<'a, 'k>, Failure> {
+    let mut rounds = 0u32;
+    while let Some((start, end)) = hold.pace.kept.take_touched() {
+        rounds = rounds.saturating_add(1);
+        hold.pace.sliced = rounds < ROUNDS;
+        for part in ranges.iter().filter_map(|range| range.within(start, end)) {
+            let mut addr = part.start();
+            hold = match fill(hold, part, &mut addr, || usize::MAX) {
+                Ok(hold) => hold,
+                Err(Ended::Page(_, failure) | Ended::Call(failure)) => return Err(failure),
+            };
+        }
+    }
+    Ok(hold)
 }
 
 /// What mlock(2) says for an error of `get_user_pages()`: `__mlock_posix_error_return()`.
-fn posix_error(error: Error) -> Error {
+pub(super) fn posix_error(error: Error) -> Error {
     if error == EFAULT {
         ENOMEM
     } else if error == ENOMEM {

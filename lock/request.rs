@@ -15,16 +15,66 @@ use crate::mm::{
     },
     untagged_addr,
     LockMode,
-    PageRange, //
+    PageRange,
+    Signals, //
 };
 use kernel::{
     prelude::*,
+    time::Delta,
     uaccess::UserPtr, //
 };
+
+/// How to populate.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// How many threads, the caller among them; `None` if that is to be chosen.
+    pub(super) threads: Option<usize>,
+    /// How long others may wait for the mmap lock, if the call gives it up for them.
+    pub(super) slice: Option<Delta>,
+    /// What ends the call.
+    pub(super) signals: Signals,
+}
+
+impl Manner {
+    /// Of a call that does not populate.
+    const NONE: Self = Self {
+        threads: Some(1),
+        slice: None,
+        signals: Signals::Fatal,
+    };
+
+    /// What flags and numbers of LOCK and LOCKV say.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: too many workers, a slice that is too long, or one without YIELD.
+    fn of(flags: u32, nr_workers: u32, slice_us: u32) -> Result<Self> {
+        let slice = match (flags & uapi::MLOCK_RS_LOCK_YIELD != 0, slice_us) {
+            (false, 0) => None,
+            (true, 0) => Some(uapi::MLOCK_RS_DEFAULT_SLICE_US),
+            (true, 1..=uapi::MLOCK_RS_MAX_SLICE_US) => Some(slice_us),
+            _ => return Err(EINVAL),
+        };
+        let threads = match nr_workers {
+            0 => None,
+            1..=uapi::MLOCK_RS_MAX_WORKERS => Some(nr_workers as usize),
+            _ => return Err(EINVAL),
+        };
+        Ok(Self {
+            threads,
+            slice: slice.map(|micros| Delta::from_micros(micros.into())),
+            signals: match flags & uapi::MLOCK_RS_LOCK_INTERRUPTIBLE {
+                0 => Signals::Fatal,
+                _ => Signals::Any,
+            },
+        })
+    }
+}
 
 /// What to do with the lock flags of which ranges.
 pub(crate) struct Request {
     mode: LockMode,
+    manner: Manner,
     /// Sorted by address; no two of them overlap or touch. May be empty, as mlock(2) accepts an
     /// empty range.
     ranges: KVec<PageRange>,
@@ -35,16 +85,17 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// - EINVAL: an unknown flag, a reserved field that is not zero, or a range that wraps
-    ///   around the end of the address space. (mlock(2) lets a length near the maximum wrap around to 0 and
+    /// - EINVAL: an unknown flag, a reserved field that is not zero, too many workers, a slice that is
+    ///   too long or without YIELD, or a range that wraps around the end of the address space. (mlock(2) lets a length near the maximum wrap around to 0 and
     ///   returns success.)
     /// - ENOMEM: no memory for the request itself.
     pub(crate) fn lock(arg: &mlock_rs_lock) -> Result<Self> {
         let mode = lock_mode(arg.flags)?;
+        let manner = Manner::of(arg.flags, arg.nr_workers, arg.slice_us)?;
         if arg.__reserved != 0 {
             return Err(EINVAL);
         }
-        Self::one(mode, arg.addr, arg.len)
+        Self::one(mode, manner, arg.addr, arg.len)
     }
 
     /// Check the argument of UNLOCK. Errors as for [`Request::lock`].
@@ -52,7 +103,7 @@ impl Request {
         if arg.flags != 0 || arg.__reserved != 0 {
             return Err(EINVAL);
         }
-        Self::one(LockMode::Unlocked, arg.addr, arg.len)
+        Self::one(LockMode::Unlocked, Manner::NONE, arg.addr, arg.len)
     }
 
     /// Check the argument of LOCKV and read its ranges.
@@ -64,7 +115,9 @@ impl Request {
     /// - EINVAL: more than `MLOCK_RS_MAX_RANGES` ranges.
     /// - EFAULT: the ranges cannot be read.
     pub(crate) fn lockv(arg: &mlock_rs_lockv) -> Result<Self> {
-        Self::many(lock_mode(arg.flags)?, arg.ranges, arg.nr_ranges)
+        let mode = lock_mode(arg.flags)?;
+        let manner = Manner::of(arg.flags, arg.nr_workers, arg.slice_us)?;
+        Self::many(mode, manner, arg.ranges, arg.nr_ranges)
     }
 
     /// Check the argument of UNLOCKV and read its ranges. Errors as for [`Request::lockv`].
@@ -72,18 +125,27 @@ impl Request {
         if arg.flags != 0 {
             return Err(EINVAL);
         }
-        Self::many(LockMode::Unlocked, arg.ranges, arg.nr_ranges)
+        Self::many(
+            LockMode::Unlocked,
+            Manner::NONE,
+            arg.ranges,
+            arg.nr_ranges,
+        )
     }
 
-    fn one(mode: LockMode, addr: u64, len: u64) -> Result<Self> {
+    fn one(mode: LockMode, manner: Manner, addr: u64, len: u64) -> Result<Self> {
         let mut ranges = KVec::new();
         if let Some(range) = page_range(addr, len)? {
             ranges.push(range, GFP_KERNEL)?;
         }
-        Ok(Self { mode, ranges })
+        Ok(Self {
+            mode,
+            manner,
+            ranges,
+        })
     }
 
-    fn many(mode: LockMode, ranges: u64, nr_ranges: u32) -> Result<Self> {
+    fn many(mode: LockMode, manner: Manner, ranges: u64, nr_ranges: u32) -> Result<Self> {
         if nr_ranges > uapi::MLOCK_RS_MAX_RANGES {
             return Err(EINVAL);
         }
@@ -99,11 +161,19 @@ impl Request {
             },
         )?;
         join_touching(&mut ranges);
-        Ok(Self { mode, ranges })
+        Ok(Self {
+            mode,
+            manner,
+            ranges,
+        })
     }
 
     pub(crate) fn mode(&self) -> LockMode {
         self.mode
+    }
+
+    pub(super) fn manner(&self) -> Manner {
+        self.manner
     }
 
     pub(crate) fn ranges(&self) -> &[PageRange] {
@@ -113,7 +183,9 @@ impl Request {
 
 /// The mode that flags of LOCK and LOCKV stand for.
 fn lock_mode(flags: u32) -> Result<LockMode> {
-    match flags {
+    const MANNER: u32 = uapi::MLOCK_RS_LOCK_YIELD | uapi::MLOCK_RS_LOCK_INTERRUPTIBLE;
+
+    match flags & !MANNER {
         0 => Ok(LockMode::Resident),
         uapi::MLOCK_RS_LOCK_ONFAULT => Ok(LockMode::OnFault),
         _ => Err(EINVAL),

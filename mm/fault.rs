@@ -56,11 +56,7 @@ impl MmapReadGuard<'_> {
         end: usize,
         access: FaultAccess,
     ) -> Result<Progress> {
-        let flags = bindings::FOLL_NOWAIT
-            | match access {
-                FaultAccess::Write => bindings::FOLL_WRITE,
-                FaultAccess::ForcedRead => bindings::FOLL_FORCE,
-            };
+        let flags = bindings::FOLL_NOWAIT | access.gup_flags();
         let pages = end.saturating_sub(addr) >> PAGE_SHIFT;
 
         // SAFETY: The calling thread holds the mmap lock of `current->mm`, by the type invariants.
@@ -72,20 +68,65 @@ impl MmapReadGuard<'_> {
             _ => Ok(Progress::Blocked),
         }
     }
+}
 
-    /// Sleep for about `micros` microseconds, or until a fatal signal arrives.
-    ///
-    /// Below a millisecond a fatal signal does not cut the sleep short.
-    pub(crate) fn sleep_killable(&self, micros: u32) {
-        if micros < MICROS_PER_MILLI {
-            let most = micros.saturating_mul(2) as usize;
-            // SAFETY: The calling thread may sleep: it is in process context, and the mmap lock is
-            // the only lock it holds.
-            unsafe { bindings::usleep_range_state(micros as usize, most, bindings::TASK_KILLABLE) };
-        } else {
-            let timeout = msecs_to_jiffies(micros / MICROS_PER_MILLI);
-            // SAFETY: As above.
-            unsafe { bindings::schedule_timeout_killable(timeout as isize) };
-        }
+/// The errno for what a page fault answered, `None` if it was no error: `vm_fault_to_errno()`.
+pub(super) fn fault_error(fault: u32) -> Option<Error> {
+    const NO_MEMORY: u32 = bindings::vm_fault_reason_VM_FAULT_OOM;
+    const NO_PAGE: u32 = bindings::vm_fault_reason_VM_FAULT_SIGBUS
+        | bindings::vm_fault_reason_VM_FAULT_SIGSEGV
+        | bindings::vm_fault_reason_VM_FAULT_HWPOISON
+        | bindings::vm_fault_reason_VM_FAULT_HWPOISON_LARGE
+        | bindings::vm_fault_reason_VM_FAULT_FALLBACK;
+
+    if fault & NO_MEMORY != 0 {
+        Some(ENOMEM)
+    } else if fault & NO_PAGE != 0 {
+        Some(EFAULT)
+    } else {
+        None
+    }
+}
+
+/// Which signals end a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signals {
+    /// SIGKILL, and what kills as it does.
+    Fatal,
+    /// Any that is not blocked.
+    Any,
+}
+
+impl Signals {
+    /// Whether such a signal waits for the calling thread.
+    pub(crate) fn is_pending(self) -> bool {
+        current!().signal_pending() && (self == Signals::Any || fatal_signal_pending())
+    }
+}
+
+/// `fatal_signal_pending(current)`, which the bindings do not have, but for the first half.
+pub(super) fn fatal_signal_pending() -> bool {
+    let sigkill = 1 << (bindings::SIGKILL - 1);
+
+    // SAFETY: The current task is valid. Other threads may set the bit at any time.
+    let pending =
+        unsafe { (&raw const (*bindings::get_current()).pending.signal.sig[0]).read_volatile() };
+    pending & sigkill != 0
+}
+
+/// Sleep for about `micros` microseconds, or until a fatal signal arrives. The mmap lock may be
+/// held; no other lock is.
+///
+/// Below a millisecond a fatal signal does not cut the sleep short.
+pub(crate) fn sleep_killable(micros: u32) {
+    if micros < MICROS_PER_MILLI {
+        let most = micros.saturating_mul(2) as usize;
+        // SAFETY: The calling thread may sleep: it is in process context, and holds no lock but
+        // perhaps the mmap lock.
+        unsafe { bindings::usleep_range_state(micros as usize, most, bindings::TASK_KILLABLE) };
+    } else {
+        let timeout = msecs_to_jiffies(micros / MICROS_PER_MILLI);
+        // SAFETY: As above.
+        unsafe { bindings::schedule_timeout_killable(timeout as isize) };
     }
 }

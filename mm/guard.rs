@@ -193,7 +193,8 @@ impl Drop for MmapWriteGuard<'_> {
     }
 }
 
-/// The mmap lock of the caller's address space, held for reading, since a downgrade.
+/// The mmap lock of the caller's address space, held for reading, since a downgrade; in a
+/// [`MmapYieldGuard`](super::MmapYieldGuard) since a gap.
 ///
 /// # Invariants
 ///
@@ -202,6 +203,31 @@ pub(crate) struct MmapReadGuard<'a> {
     mm: &'a CallerMm<'a>,
     // The lock has to be released by the thread that took it.
     _nts: NotThreadSafe,
+}
+
+impl<'a> MmapReadGuard<'a> {
+    pub(super) fn mm(&self) -> &'a CallerMm<'a> {
+        self.mm
+    }
+
+    /// Wait for the lock after it was given up. Only for [`MmapYieldGuard`], which looks at what
+    /// happened meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// EINTR: a fatal signal arrived first.
+    ///
+    /// [`MmapYieldGuard`]: super::MmapYieldGuard
+    pub(super) fn lock_again_killable(mm: &'a CallerMm<'a>) -> Result<Self> {
+        // SAFETY: The address space is that of the current task, which is alive.
+        to_result(unsafe { bindings::mmap_read_lock_killable(mm.as_raw()) })?;
+
+        // INVARIANT: The lock was just taken.
+        Ok(Self {
+            mm,
+            _nts: NotThreadSafe,
+        })
+    }
 }
 
 // SAFETY: By its invariants.

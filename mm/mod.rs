@@ -3,8 +3,8 @@
 //! The unsafe layer: safe types over the kernel's C interfaces for memory management.
 //!
 //! Everything here acts on the address space of the calling thread. Lock order: the mmap lock, held
-//! through [`MmapWriteGuard`] or [`MmapReadGuard`], is the only lock; nothing here takes another
-//! one while it is held.
+//! through one of the guards, is the only lock of the caller; nothing here takes another one while
+//! it is held. Workers take the lock of a VMA, while the caller holds the mmap lock.
 
 mod fault;
 mod guard;
@@ -14,9 +14,16 @@ pub(crate) mod readahead;
 mod resident;
 pub(crate) mod uapi;
 mod vma;
+mod vma_fault;
+pub(crate) mod worker;
+mod yielding;
 
 pub(crate) use self::{
-    fault::Progress,
+    fault::{
+        sleep_killable,
+        Progress,
+        Signals, //
+    },
     guard::{
         CallerMm,
         LockMode,
@@ -37,5 +44,20 @@ pub(crate) use self::{
         PageRange, //
     },
     resident::Residency,
-    vma::Vma, //
+    vma::{
+        FaultAccess,
+        Vma,
+        VmaIdentity, //
+    },
+    vma_fault::Helped,
+    worker::{
+        allowed_cpus,
+        Work,
+        Worker, //
+    },
+    yielding::{
+        MmapYieldGuard,
+        Sequence,
+        Unlockable, //
+    }, //
 };

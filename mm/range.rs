@@ -67,6 +67,42 @@ impl PageRange {
         true
     }
 
+    /// What lies before the first multiple of `size`, a power of two, after the start, and what is
+    /// left after that.
+    pub(crate) fn chunk(self, size: usize) -> (Self, Option<Self>) {
+        let boundary = self.start.checked_add(1).and_then(|next| {
+            // A power of two that is not smaller than a page keeps the invariants.
+            next.checked_next_multiple_of(size.max(PAGE_SIZE))
+        });
+        match boundary {
+            Some(boundary) if boundary < self.end => (
+                // INVARIANT: A multiple of the page size, between start and end.
+                Self {
+                    end: boundary,
+                    ..self
+                },
+                Some(Self {
+                    start: boundary,
+                    ..self
+                }),
+            ),
+            _ => (self, None),
+        }
+    }
+
+    /// What of it lies between `start` and `end`, page addresses.
+    pub(crate) fn within(self, start: PageAddr, end: PageAddr) -> Option<Self> {
+        let (start, end) = (self.start.max(start.0), self.end.min(end.0));
+        // INVARIANT: All of them are multiples of the page size.
+        (start < end).then_some(Self { start, end })
+    }
+
+    /// What of it is left from `addr` on, which lies in it or at its end.
+    pub(crate) fn rest(self, addr: PageAddr) -> Option<Self> {
+        // INVARIANT: As above.
+        self.within(addr, PageAddr(self.end))
+    }
+
     /// Length in bytes.
     pub(crate) fn len(self) -> usize {
         // Cannot wrap: `start < end`.
@@ -88,6 +124,12 @@ impl PageRange {
 pub(crate) struct PageAddr(usize);
 
 impl PageAddr {
+    /// The page that `addr` is in.
+    pub(crate) fn of(addr: usize) -> Self {
+        // INVARIANT: Rounded down.
+        Self(addr & PAGE_MASK)
+    }
+
     pub(crate) fn get(self) -> usize {
         self.0
     }

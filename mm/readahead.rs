@@ -7,14 +7,14 @@
 //! does not read, a fault reads.
 
 use super::{
+    fault::fatal_signal_pending,
     guard::CallerMm,
+    vma::Vma,
     PageRange, //
 };
-use core::ptr::NonNull;
 use kernel::{
     bindings,
     fs::file::LocalFile,
-    mm::virt::flags,
     page::PAGE_SIZE,
     sync::aref::ARef, //
 };
@@ -44,8 +44,8 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, range: PageRange) {
             return;
         };
         let end = vma.end().min(range.end());
-        // SAFETY: The VMA is locked for reading.
-        let part = unsafe { file_part(vma.as_ptr(), addr, end) };
+        // SAFETY: The VMA is locked for reading as long as `vma` lives.
+        let part = file_part(&unsafe { Vma::from_raw(vma.as_ptr()) }, addr, end);
         drop(vma);
 
         if let Some(part) = part {
@@ -58,30 +58,9 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, range: PageRange) {
 }
 
 /// What the addresses from `addr` to `end` in `vma` map of a file that is not cached as a whole.
-///
-/// # Safety
-///
-/// `vma` is valid and locked, for reading at least, and contains the addresses.
-unsafe fn file_part(
-    vma: *mut bindings::vm_area_struct,
-    addr: usize,
-    end: usize,
-) -> Option<FilePart> {
-    // SAFETY: By the contract of this function.
-    let (start, pgoff, vm_flags, file) = unsafe {
-        (
-            (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
-            (*vma).vm_pgoff,
-            (*vma).__bindgen_anon_2.vm_flags,
-            NonNull::new((*vma).vm_file)?,
-        )
-    };
-    if vm_flags & (flags::READ | flags::WRITE | flags::EXEC) == 0 {
-        return None;
-    }
-    // SAFETY: A locked VMA keeps its file alive. Its reference is one more than that of a file
-    // descriptor, so that a concurrent `fdget_pos` takes the lock of the file position.
-    let file = ARef::from(unsafe { LocalFile::from_raw_file(file.as_ptr()) });
+fn file_part(vma: &Vma<'_>, addr: usize, end: usize) -> Option<FilePart> {
+    vma.fault_access()?;
+    let file = vma.file()?;
 
     // SAFETY: A file has a mapping and a backing device as long as it is open. The values may
     // change at any time; they only decide how much to read ahead.
@@ -101,9 +80,7 @@ unsafe fn file_part(
         return None;
     }
 
-    let offset = pgoff
-        .checked_mul(PAGE_SIZE)?
-        .checked_add(addr.checked_sub(start)?)?;
+    let offset = vma.file_page(addr).checked_mul(PAGE_SIZE)?;
     let len = end.checked_sub(addr)?.min(size.saturating_sub(offset));
     // `force_page_cache_ra()` reads no more than this of what it is asked for.
     let chunk = io_pages
@@ -143,14 +120,4 @@ impl FilePart {
         }
         true
     }
-}
-
-/// `fatal_signal_pending(current)`, which the bindings do not have.
-fn fatal_signal_pending() -> bool {
-    let sigkill = 1 << (bindings::SIGKILL - 1);
-
-    // SAFETY: The current task is valid. Other threads may set the bit at any time.
-    let pending =
-        unsafe { (&raw const (*bindings::get_current()).pending.signal.sig[0]).read_volatile() };
-    pending & sigkill != 0
 }

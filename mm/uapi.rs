@@ -39,17 +39,27 @@ pub(crate) use generated::{
     mlock_rs_abi,
     mlock_rs_lock,
     mlock_rs_lockv,
+    mlock_rs_progress,
     mlock_rs_query,
     mlock_rs_range,
     mlock_rs_unlock,
     mlock_rs_unlockv,
     MLOCK_RS_ABI_VERSION,
+    MLOCK_RS_DEFAULT_SLICE_US,
+    MLOCK_RS_FEATURE_INTERRUPTIBLE,
     MLOCK_RS_FEATURE_LOCK,
     MLOCK_RS_FEATURE_ONFAULT,
+    MLOCK_RS_FEATURE_PROGRESS,
     MLOCK_RS_FEATURE_QUERY,
     MLOCK_RS_FEATURE_VECTOR,
+    MLOCK_RS_FEATURE_WORKERS,
+    MLOCK_RS_FEATURE_YIELD,
+    MLOCK_RS_LOCK_INTERRUPTIBLE,
     MLOCK_RS_LOCK_ONFAULT,
+    MLOCK_RS_LOCK_YIELD,
     MLOCK_RS_MAX_RANGES,
+    MLOCK_RS_MAX_SLICE_US,
+    MLOCK_RS_MAX_WORKERS,
     MLOCK_RS_QUERY_LOCKED_RESIDENT, //
 };
 
@@ -58,6 +68,7 @@ pub(crate) use generated::{
     mlock_rs_ioctl_MLOCK_RS_ABI as MLOCK_RS_ABI,
     mlock_rs_ioctl_MLOCK_RS_LOCK as MLOCK_RS_LOCK,
     mlock_rs_ioctl_MLOCK_RS_LOCKV as MLOCK_RS_LOCKV,
+    mlock_rs_ioctl_MLOCK_RS_PROGRESS as MLOCK_RS_PROGRESS,
     mlock_rs_ioctl_MLOCK_RS_QUERY as MLOCK_RS_QUERY,
     mlock_rs_ioctl_MLOCK_RS_UNLOCK as MLOCK_RS_UNLOCK,
     mlock_rs_ioctl_MLOCK_RS_UNLOCKV as MLOCK_RS_UNLOCKV, //
@@ -103,7 +114,8 @@ macro_rules! uapi_struct {
 uapi_struct!(mlock_rs_range { addr, len });
 uapi_struct!(
     mlock_rs_lock {
-        addr, len, flags, __reserved, locked, populated, fail_addr, nr_vmas, error
+        addr, len, flags, __reserved, locked, populated, fail_addr, nr_vmas, error, nr_workers,
+        slice_us, nr_helpers, nr_gaps
     },
     first size MLOCK_RS_LOCK_SIZE_VER0, result from locked
 );
@@ -115,7 +127,8 @@ uapi_struct!(
 );
 uapi_struct!(
     mlock_rs_lockv {
-        ranges, nr_ranges, flags, locked, populated, fail_addr, nr_vmas, error
+        ranges, nr_ranges, flags, locked, populated, fail_addr, nr_vmas, error, nr_workers,
+        slice_us, nr_helpers, nr_gaps
     },
     first size MLOCK_RS_LOCKV_SIZE_VER0, result from locked
 );
@@ -129,6 +142,10 @@ uapi_struct!(
         __reserved_out
     },
     first size MLOCK_RS_QUERY_SIZE_VER0, result from mapped
+);
+uapi_struct!(
+    mlock_rs_progress { flags, __reserved, wanted, populated, nr_calls, __reserved_out },
+    first size MLOCK_RS_PROGRESS_SIZE_VER0, result from wanted
 );
 uapi_struct!(
     mlock_rs_abi { features, version, max_ranges },
@@ -220,6 +237,7 @@ mod tests {
         assert!(is_versioned::<mlock_rs_unlockv>(MLOCK_RS_UNLOCKV));
         assert!(is_versioned::<mlock_rs_query>(MLOCK_RS_QUERY));
         assert!(is_versioned::<mlock_rs_abi>(MLOCK_RS_ABI));
+        assert!(is_versioned::<mlock_rs_progress>(MLOCK_RS_PROGRESS));
     }
 
     /// Nothing is mapped at address 0, so that a look at the argument would be EFAULT.

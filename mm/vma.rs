@@ -4,13 +4,17 @@
 //!
 //! Lock state: a [`Vma`] borrows from a guard of the mmap lock.
 
+use core::ptr::NonNull;
 use kernel::{
     bindings,
+    fs::file::LocalFile,
     mm::virt::{
         flags,
         vm_flags_t,
         VmaRef, //
-    }, //
+    },
+    page::PAGE_SHIFT,
+    sync::aref::ARef, //
 };
 
 /// `VM_LOCKED`, which `kernel::mm::virt::flags` does not have.
@@ -25,11 +29,29 @@ pub(crate) enum FaultAccess {
     ForcedRead,
 }
 
-/// A VMA that stays as it is while the mmap lock is held.
+impl FaultAccess {
+    /// As flags of `get_user_pages()`.
+    pub(super) fn gup_flags(self) -> u32 {
+        match self {
+            FaultAccess::Write => bindings::FOLL_WRITE,
+            FaultAccess::ForcedRead => bindings::FOLL_FORCE,
+        }
+    }
+
+    /// As flags of `handle_mm_fault()`, which does not ask whether the caller may read.
+    pub(super) fn fault_flags(self) -> u32 {
+        match self {
+            FaultAccess::Write => bindings::fault_flag_FAULT_FLAG_WRITE,
+            FaultAccess::ForcedRead => 0,
+        }
+    }
+}
+
+/// A VMA that stays as it is while the mmap lock, or its own lock, is held.
 ///
 /// # Invariants
 ///
-/// The pointer is valid, and the mmap lock is held, for `'a`.
+/// The pointer is valid, and the mmap lock or the VMA's lock is held, for `'a`.
 pub(crate) struct Vma<'a>(&'a VmaRef);
 
 impl<'a> Vma<'a> {
@@ -102,5 +124,99 @@ impl<'a> Vma<'a> {
     #[cfg(not(CONFIG_USERFAULTFD))]
     pub(crate) fn is_userfaultfd_armed(&self) -> bool {
         false
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::vm_area_struct {
+        self.0.as_ptr()
+    }
+
+    /// Protection keys are asked for the thread that faults.
+    pub(super) fn has_protection_key(&self) -> bool {
+        const KEYS: vm_flags_t = 0x1f << bindings::VMA_PKEY_BIT0_BIT;
+
+        cfg!(CONFIG_ARCH_HAS_PKEYS) && self.has_any(KEYS)
+    }
+
+    /// What it maps, for `'a`.
+    pub(super) fn file_raw(&self) -> Option<NonNull<bindings::file>> {
+        // SAFETY: By the type invariants, it is valid, and its file stays while it is locked.
+        NonNull::new(unsafe { (*self.as_raw()).vm_file })
+    }
+
+    /// Its file, if it maps one, with a reference of its own.
+    pub(super) fn file(&self) -> Option<ARef<LocalFile>> {
+        let file = self.file_raw()?;
+        // SAFETY: A locked VMA keeps its file alive. Its reference is one more than that of a file
+        // descriptor, so that a concurrent `fdget_pos` takes the lock of the file position.
+        Some(ARef::from(unsafe {
+            LocalFile::from_raw_file(file.as_ptr())
+        }))
+    }
+
+    /// The page of the file that would be at address 0; it may wrap around.
+    fn file_base(&self) -> usize {
+        // SAFETY: By the type invariants.
+        let pgoff = unsafe { (*self.as_raw()).vm_pgoff };
+        pgoff.wrapping_sub(self.start() >> PAGE_SHIFT)
+    }
+
+    /// The page of the file at `addr`.
+    pub(super) fn file_page(&self, addr: usize) -> usize {
+        self.file_base().wrapping_add(addr >> PAGE_SHIFT)
+    }
+
+    /// When it was last locked for writing, as the mmap lock counts; `None` if that is not known.
+    #[cfg(CONFIG_PER_VMA_LOCK)]
+    pub(super) fn lock_sequence(&self) -> Option<u32> {
+        // SAFETY: By the type invariants. Only writers change it.
+        Some(unsafe { (&raw const (*self.as_raw()).vm_lock_seq).read_volatile() })
+    }
+
+    /// When it was last locked for writing, as the mmap lock counts; `None` if that is not known.
+    #[cfg(not(CONFIG_PER_VMA_LOCK))]
+    pub(super) fn lock_sequence(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// What a VMA maps, and how it is locked: what has to be the same again if a page of it is to count
+/// as not replaced. Protection, and where the VMA begins and ends, may change.
+pub(crate) struct VmaIdentity {
+    /// The reference keeps the address of the file from being used for another one.
+    file: Option<ARef<LocalFile>>,
+    /// [`Vma::file_base`] if there is a file.
+    base: usize,
+    /// [`Self::KIND`].
+    kind: vm_flags_t,
+}
+
+impl VmaIdentity {
+    const KIND: vm_flags_t = VM_LOCKED
+        | flags::LOCKONFAULT
+        | flags::SHARED
+        | flags::HUGETLB
+        | flags::IO
+        | flags::PFNMAP
+        | 1 << bindings::VMA_DROPPABLE_BIT;
+
+    pub(crate) fn of(vma: &Vma<'_>) -> Self {
+        let file = vma.file();
+        Self {
+            base: file.as_ref().map_or(0, |_| vma.file_base()),
+            file,
+            kind: vma.0.flags() & Self::KIND,
+        }
+    }
+
+    /// Whether `vma` maps the same in the same way.
+    pub(crate) fn is_that_of(&self, vma: &Vma<'_>) -> bool {
+        let same_file = match (&self.file, vma.file_raw()) {
+            (None, None) => true,
+            (Some(file), Some(other)) => {
+                core::ptr::eq(file.as_ptr(), other.as_ptr()) && self.base == vma.file_base()
+            }
+            _ => false,
+        };
+        same_file && self.kind == vma.0.flags() & Self::KIND
     }
 }

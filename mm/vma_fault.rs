@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Fault-in under per-VMA locks: what a worker can do while the caller holds the mmap lock.
+//!
+//! Lock state: none on entry and exit. Takes the lock of one VMA at a time, for reading, and neither
+//! takes nor needs the mmap lock. What would need it, or would wait for I/O, is left to the caller.
+
+use super::{
+    fault::{
+        fault_error,
+        fatal_signal_pending, //
+    },
+    vma::{
+        FaultAccess,
+        Vma, //
+    },
+    CallerMm, //
+};
+use core::{
+    mem,
+    ptr, //
+};
+use kernel::{
+    bindings,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+/// How many pages are looked at in one go.
+const BATCH: usize = 64;
+
+/// How far a worker came. The address is that of the first page that it did not see resident.
+pub(crate) enum Helped {
+    /// The end was reached.
+    All,
+    /// The page is left to the caller.
+    Left(usize),
+    /// The page cannot be faulted in.
+    Failed(usize, Error),
+    /// A fatal signal is pending, or the rest is not wanted any more.
+    Stopped(usize),
+}
+
+impl CallerMm<'_> {
+    /// Fault in the pages from `addr` up to `end`, page addresses, as long as they are `wanted`.
+    pub(crate) fn fault_in_vmas(
+        &self,
+        mut addr: usize,
+        end: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Helped {
+        while addr < end {
+            let Some(guard) = self.mm().lock_vma_under_rcu(addr) else {
+                return Helped::Left(addr);
+            };
+            // SAFETY: The VMA is locked for reading as long as the guard lives.
+            let vma = unsafe { Vma::from_raw(guard.as_ptr()) };
+            let until = end.min(vma.end());
+
+            if vma.is_never_populated() || vma.is_lock_on_fault() {
+                addr = until;
+                continue;
+            }
+            let Some(access) = vma.fault_access() else {
+                return Helped::Failed(addr, ENOMEM);
+            };
+            if vma.has_protection_key()
+                || vma.is_userfaultfd_armed()
+                || !is_without_io(&vma, addr, until)
+            {
+                return Helped::Left(addr);
+            }
+
+            let mut huge = true;
+            while addr < until {
+                if fatal_signal_pending() || !wanted(addr) {
+                    return Helped::Stopped(addr);
+                }
+                // Most pages of fresh memory are not there, and it costs to look.
+                if huge {
+                    addr = resident_until(addr, until, access);
+                    if addr >= until {
+                        break;
+                    }
+                }
+                let fault = fault_in_locked(&vma, addr, access);
+                if fault & (bindings::vm_fault_reason_VM_FAULT_RETRY
+                    | bindings::vm_fault_reason_VM_FAULT_COMPLETED)
+                    != 0
+                {
+                    // The lock of the VMA was released.
+                    mem::forget(guard);
+                    return Helped::Left(addr);
+                }
+                if let Some(error) = fault_error(fault) {
+                    return Helped::Failed(addr, error);
+                }
+                let next = addr.saturating_add(PAGE_SIZE);
+                if huge {
+                    let resident = resident_until(next, until, access);
+                    huge = resident > next;
+                    addr = resident;
+                } else {
+                    addr = next;
+                }
+            }
+        }
+        Helped::All
+    }
+}
+
+/// Have the kernel fault in the page at `addr` of `vma`, whose own lock is held.
+///
+/// After VM_FAULT_RETRY and VM_FAULT_COMPLETED that lock is not held any more.
+fn fault_in_locked(vma: &Vma<'_>, addr: usize, access: FaultAccess) -> u32 {
+    // The rights of the thread do not matter: protection keys were looked for, and a worker has
+    // none of its own.
+    let flags = bindings::fault_flag_FAULT_FLAG_VMA_LOCK
+        | bindings::fault_flag_FAULT_FLAG_ALLOW_RETRY
+        | bindings::fault_flag_FAULT_FLAG_KILLABLE
+        | bindings::fault_flag_FAULT_FLAG_REMOTE
+        | access.fault_flags();
+
+    // SAFETY: The VMA is locked for reading and contains the address.
+    unsafe { bindings::handle_mm_fault(vma.as_raw(), addr, flags, ptr::null_mut()) }
+}
+
+/// The address of the first page from `addr` on, up to `end`, that is not in the page table with
+/// the rights that are needed.
+fn resident_until(mut addr: usize, end: usize, access: FaultAccess) -> usize {
+    let flags = match access {
+        FaultAccess::Write => bindings::FOLL_WRITE,
+        FaultAccess::ForcedRead => 0,
+    };
+    let mut pages = [ptr::null_mut::<bindings::page>(); BATCH];
+
+    while addr < end {
+        let asked = (end.saturating_sub(addr) >> PAGE_SHIFT).min(BATCH);
+        // SAFETY: There is room for as many pages. Walks the page table without any lock.
+        let found = unsafe {
+            bindings::get_user_pages_fast_only(addr, asked as i32, flags, pages.as_mut_ptr())
+        };
+        let found = usize::try_from(found).unwrap_or(0).min(asked);
+        if found > 0 {
+            let taken = bindings::release_pages_arg {
+                pages: pages.as_mut_ptr(),
+            };
+            // SAFETY: The references to as many pages were just taken.
+            unsafe { bindings::release_pages(taken, found as i32) };
+        }
+        addr = addr.saturating_add(found.saturating_mul(PAGE_SIZE));
+        if found < asked {
+            break;
+        }
+    }
+    addr
+}
+
+/// Whether faulting in the pages from `addr` to `end` of `vma` does not have to wait for a file.
+///
+/// A hint: the page cache may change at any time.
+fn is_without_io(vma: &Vma<'_>, addr: usize, end: usize) -> bool {
+    let Some(file) = vma.file_raw() else {
+        return true;
+    };
+    if vma.is_hugetlb() {
+        return true;
+    }
+    let first = vma.file_page(addr);
+    let last = first.saturating_add((end.saturating_sub(addr) >> PAGE_SHIFT).saturating_sub(1));
+    // SAFETY: The VMA is locked, so that its file and the file's mapping stay.
+    let (mapping, magic) = unsafe {
+        let mapping = (*file.as_ptr()).f_mapping;
+        (mapping, (*(*(*mapping).host).i_sb).s_magic)
+    };
+    if magic as u32 == bindings::TMPFS_MAGIC {
+        // SAFETY: As above.
+        unsafe { has_nothing_swapped(mapping, first, last) }
+    } else {
+        // SAFETY: As above.
+        unsafe { is_cached(mapping, first, last) }
+    }
+}
+
+/// Whether none of the pages of shared memory is in the swap. What was never there needs no I/O.
+///
+/// # Safety
+///
+/// `mapping` is valid.
+unsafe fn has_nothing_swapped(
+    mapping: *mut bindings::address_space,
+    first: usize,
+    last: usize,
+) -> bool {
+    // xa_is_value(): what is not a pointer stands for a place in the swap.
+    const VALUE: usize = 1;
+    let mut index = first;
+    // SAFETY: By the contract of this function. What is found is not looked at.
+    let mut entry = unsafe {
+        bindings::xa_find(
+            &raw mut (*mapping).i_pages,
+            &mut index,
+            last,
+            bindings::XA_PRESENT,
+        )
+    };
+    while !entry.is_null() {
+        if entry.addr() & VALUE != 0 {
+            return false;
+        }
+        // SAFETY: As above.
+        entry = unsafe {
+            bindings::xa_find_after(
+                &raw mut (*mapping).i_pages,
+                &mut index,
+                last,
+                bindings::XA_PRESENT,
+            )
+        };
+    }
+    true
+}
+
+/// Whether all of the pages are in the page cache and have been read.
+///
+/// # Safety
+///
+/// `mapping` is valid.
+unsafe fn is_cached(mapping: *mut bindings::address_space, first: usize, last: usize) -> bool {
+    const UPTODATE: usize = 1 << bindings::pageflags_PG_uptodate;
+    let mut next = first;
+
+    while next <= last {
+        let mut batch = bindings::folio_batch {
+            // Nothing that was freed is waited for.
+            percpu_pvec_drained: true,
+            ..Default::default()
+        };
+        // SAFETY: By the contract of this function.
+        let found = unsafe {
+            bindings::filemap_get_folios_contig(mapping, &mut next, last, &mut batch)
+        };
+        if found == 0 {
+            return false;
+        }
+        let read = batch.folios.iter().take(found as usize).all(|&folio| {
+            // SAFETY: A reference to each of them is held.
+            let flags = unsafe {
+                (&raw const (*folio).__bindgen_anon_1.__bindgen_anon_1.flags.f).read_volatile()
+            };
+            flags & UPTODATE != 0
+        });
+        // SAFETY: The references were just taken.
+        unsafe { bindings::__folio_batch_release(&mut batch) };
+        if !read {
+            return false;
+        }
+    }
+    true
+}
