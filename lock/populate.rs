@@ -50,9 +50,9 @@ pub(super) trait Hold: Sized {
     /// How many bytes to fault in at a time at the most.
     fn batch(&self) -> usize;
 
-    /// Some pages were faulted in; `addr` is the next one. Nothing handed out so far lies at or
-    /// after `upto`.
-    fn went_on(self, addr: usize, upto: impl Fn() -> usize) -> Result<Self, Failure>;
+    /// Some pages were faulted in; those up to `end` are next, from `addr` on. Nothing handed out so
+    /// far lies at or after `upto`.
+    fn went_on(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure>;
 
     /// The page at `addr` waits for something. Wait too, and come back.
     ///
@@ -107,7 +107,7 @@ impl Hold for Strict<'_> {
         usize::MAX
     }
 
-    fn went_on(mut self, addr: usize, _: impl Fn() -> usize) -> Result<Self, Failure> {
+    fn went_on(mut self, addr: usize, _: usize, _: impl Fn() -> usize) -> Result<Self, Failure> {
         self.wait = WAIT_MIN;
         match self.signals == Signals::Any && self.signals.is_pending() {
             true => Err(Failure::at(addr, EINTR)),
@@ -294,7 +294,12 @@ impl Hold for Yielding<'_, '_> {
         self.pace.batch
     }
 
-    fn went_on(mut self, addr: usize, upto: impl Fn() -> usize) -> Result<Self, Failure> {
+    fn went_on(
+        mut self,
+        addr: usize,
+        end: usize,
+        upto: impl Fn() -> usize,
+    ) -> Result<Self, Failure> {
         self.pace.waits = 0;
         self.pace.measure();
         if self.pace.signals == Signals::Any && self.pace.signals.is_pending() {
@@ -304,7 +309,7 @@ impl Hold for Yielding<'_, '_> {
             && self.pace.since.elapsed() >= self.pace.slice
             && self.guard.is_contended()
         {
-            return self.gap(addr, upto, MmapYieldGuard::let_others);
+            return self.gap(addr, upto, |guard| guard.let_others(addr, end));
         }
         Ok(self)
     }
@@ -386,6 +391,8 @@ fn fill<H: Hold>(
     addr: &mut usize,
     upto: impl Fn() -> usize,
 ) -> Result<H, Ended<H>> {
+    // It costs to look, and memory that is not resident yet is so from the start of a chunk on.
+    let mut resident = true;
     while *addr < chunk.end() {
         let (end, access) = match look(hold.held(), *addr, chunk.end()) {
             Step::Fault(end, access) => (end, access),
@@ -396,10 +403,19 @@ fn fill<H: Hold>(
             Step::Never => return Err(Ended::Page(hold, Failure::at(*addr, ENOMEM))),
         };
         let end = end.min(addr.saturating_add(hold.batch()));
+        if resident {
+            let next = hold.held().resident_until(*addr, end, access);
+            resident = next == end;
+            if next > *addr {
+                *addr = next;
+                hold = hold.went_on(next, chunk.end(), &upto)?;
+                continue;
+            }
+        }
         match hold.held().fault_in(*addr, end, access) {
             Ok(Progress::Until(next)) => {
                 *addr = next;
-                hold = hold.went_on(next, &upto)?;
+                hold = hold.went_on(next, chunk.end(), &upto)?;
             }
             Ok(Progress::Blocked) => hold = hold.wait(*addr, access, &upto)?,
             Err(EINTR) => return Err(Failure::at(*addr, EINTR).into()),

@@ -14,7 +14,8 @@ use super::{
         FaultAccess,
         Vma, //
     },
-    CallerMm, //
+    CallerMm,
+    MmapReadGuard, //
 };
 use core::{
     mem,
@@ -109,6 +110,15 @@ impl CallerMm<'_> {
             }
         }
         Helped::All
+    }
+}
+
+impl MmapReadGuard<'_> {
+    /// The address of the first page from `addr` on, up to `end`, page addresses within one VMA, that
+    /// is not resident with the rights that are needed. Cheaper than to ask for a fault, where there
+    /// is something resident. May stop at a page that is.
+    pub(crate) fn resident_until(&self, addr: usize, end: usize, access: FaultAccess) -> usize {
+        resident_until(addr, end, access)
     }
 }
 

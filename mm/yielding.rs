@@ -12,6 +12,7 @@ use super::{
         sleep_killable, //
     },
     vma::FaultAccess,
+    vma_fault::Helped,
     CallerMm,
     MmapLocked,
     MmapReadGuard,
@@ -24,10 +25,13 @@ use core::{
 };
 use kernel::{
     bindings,
+    page::PAGE_SIZE,
     prelude::*, //
 };
 
-/// How long to sleep at a time until a writer that waits has the lock, in microseconds.
+/// How many bytes to fault in, or how many microseconds to sleep, at a time until a writer that waits
+/// has the lock.
+const MEANWHILE: usize = 8 * PAGE_SIZE;
 const HANDOVER: u32 = 20;
 /// How often. A writer that is not there after that is not held up by this call.
 const HANDOVERS: u32 = 50;
@@ -112,14 +116,16 @@ impl<'a> MmapYieldGuard<'a> {
         unsafe { bindings::mmap_lock_is_contended(self.held.caller_mm().as_raw()) != 0 }
     }
 
-    /// Give the lock up until those who wait have had it, and take it again.
+    /// Give the lock up until those who wait have had it, and take it again. Meanwhile fault in what
+    /// lies between `addr` and `end` under the locks of the VMAs, as far as that goes.
     ///
     /// # Errors
     ///
     /// EINTR: a fatal signal arrived first. The lock is not held any more.
-    pub(crate) fn let_others(self) -> Result<Self> {
+    pub(crate) fn let_others(self, addr: usize, end: usize) -> Result<Self> {
         let mm = self.held.mm();
         let sequence = self.sequence;
+        let mut next = addr;
         drop(self);
 
         // A reader that asks again at once takes the lock away from a writer that is still waking
@@ -130,7 +136,13 @@ impl<'a> MmapYieldGuard<'a> {
             if !contended || Sequence::of(mm) != sequence {
                 break;
             }
-            sleep_killable(HANDOVER);
+            let until = end.min(next.saturating_add(MEANWHILE));
+            if next < until && matches!(mm.fault_in_vmas(next, until, |_| true), Helped::All) {
+                next = until;
+            } else {
+                next = end;
+                sleep_killable(HANDOVER);
+            }
         }
         Self::lock_killable(mm)
     }
