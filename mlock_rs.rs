@@ -39,6 +39,8 @@ struct MlockRs {
     #[pin]
     _totals: debugfs::File<stats::Totals>,
     _debugfs: debugfs::Dir,
+    // After the device.
+    _dismissals: mm::worker::Dismissals,
 }
 
 impl kernel::InPlaceModule for MlockRs {
@@ -46,6 +48,7 @@ impl kernel::InPlaceModule for MlockRs {
         let debugfs = debugfs::Dir::new(c"mlock_rs");
 
         try_pin_init!(Self {
+            _dismissals: mm::worker::Dismissals::new()?,
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"mlock_rs" }),
             _totals <- debugfs.read_only_file(c"totals", stats::Totals),
             _debugfs: debugfs,

@@ -11,9 +11,8 @@ use crate::mm::{
     Helped,
     PageAddr,
     PageRange,
-    Signals,
     Work,
-    Worker, //
+    Workers, //
 };
 use core::ops::Deref;
 use kernel::{
@@ -91,10 +90,20 @@ pub(super) fn bytes_before(ranges: &[PageRange], addr: usize) -> usize {
     })
 }
 
+/// What a caller that asks for work gets.
+pub(super) enum Turn {
+    /// A chunk, or what is left of one.
+    Chunk(PageRange),
+    /// Nothing now; workers have chunks in hand, of which something may come back.
+    Wait,
+    /// All is done, or given up, and nobody has anything in hand.
+    Over,
+}
+
 /// Where the work of a call comes from, and where its results go.
 pub(super) trait Feed {
-    /// The next chunk, once it is the caller's turn; `None` when all is done, or given up.
-    fn next(&mut self) -> Option<PageRange>;
+    /// What to do next. A `patient` caller does not get [`Turn::Wait`] but waits here.
+    fn next(&mut self, patient: bool) -> Turn;
     /// The chunk has been populated up to `addr`: all of it, or the call ends.
     fn populated(&mut self, chunk: PageRange, addr: usize);
     /// A page of the chunk cannot be faulted in. Chunks before it are still wanted.
@@ -105,7 +114,7 @@ pub(super) trait Feed {
     fn upto(&self) -> usize;
     /// Give up, because of something that is not about one page.
     fn stop(&mut self);
-    /// After [`Self::next`] has said `None`: where it failed, and the address of the first page
+    /// After [`Turn::Over`]: where it failed, and the address of the first page
     /// that was not populated.
     fn outcome(&self) -> (Option<Failure>, Option<usize>);
 }
@@ -130,17 +139,15 @@ impl<'r> Alone<'r> {
 }
 
 impl Feed for Alone<'_> {
-    fn next(&mut self) -> Option<PageRange> {
+    fn next(&mut self, _patient: bool) -> Turn {
         match self.missing {
-            Some(_) => None,
-            None => self.chunks.take(),
+            Some(_) => Turn::Over,
+            None => self.chunks.take().map_or(Turn::Over, Turn::Chunk),
         }
     }
 
     fn populated(&mut self, chunk: PageRange, addr: usize) {
-        self.done = self
-            .done
-            .saturating_add(addr.saturating_sub(chunk.start()));
+        self.done = self.done.saturating_add(addr.saturating_sub(chunk.start()));
         if addr < chunk.end() {
             self.missing = Some(addr);
         }
@@ -267,9 +274,12 @@ impl Job {
     /// A chunk for a worker.
     fn claim(&self) -> Option<PageRange> {
         let mut state = self.state.lock();
-        state.paused = state.left_over.len() >= LEFT_OVER;
-        let chunk = match state.paused {
-            true => None,
+        let chunk = match state.left_over.len() >= LEFT_OVER {
+            true => {
+                // Only the caller takes that back.
+                state.paused = true;
+                None
+            }
             false => state.take_chunk(),
         };
         match chunk {
@@ -294,20 +304,15 @@ impl Job {
                 }
                 addr
             }
-            Helped::Failed(addr, error) => {
-                state.fail(Failure::at(addr, super::posix_error(error)));
-                state.missing_from(addr);
-                addr
-            }
             Helped::Stopped(addr) => {
                 state.missing_from(addr);
-                state.stopped |= Signals::Fatal.is_pending();
+                // If not because of a page that has failed, then because of a fatal signal.
+                state.stopped |= addr < state.limit();
                 addr
             }
         };
         self.publish(&state);
-        self.done
-            .add(end.saturating_sub(chunk.start()), Relaxed);
+        self.done.add(end.saturating_sub(chunk.start()), Relaxed);
         state.in_hand = state.in_hand.saturating_sub(1);
         drop(state);
         self.changed.notify_all();
@@ -339,29 +344,35 @@ impl Work for Job {
 /// The caller's side of a [`Job`], with the workers that share it.
 pub(super) struct Shared<'a> {
     job: &'a Job,
-    workers: &'a [Worker<Job>],
+    workers: &'a Workers<Job>,
+    begun: u32,
 }
 
 impl<'a> Shared<'a> {
-    /// Let the workers begin: the caller holds the mmap lock, and has changed the VMAs.
-    pub(super) fn begin(job: &'a Job, workers: &'a [Worker<Job>]) -> Self {
-        let shared = Self { job, workers };
-        shared.wake();
-        shared
+    pub(super) fn new(job: &'a Job, workers: &'a Workers<Job>) -> Self {
+        Self {
+            job,
+            workers,
+            begun: 0,
+        }
     }
 
     fn wake(&self) {
         self.job.open.store(true, Relaxed);
-        for worker in self.workers {
-            worker.wake();
-        }
+        self.workers.wake();
     }
 }
 
 impl Feed for Shared<'_> {
-    /// Waits for the workers when there is nothing else to do. They do not wait for anything but a
-    /// page at a time, and end with the caller when a fatal signal arrives.
-    fn next(&mut self) -> Option<PageRange> {
+    /// Waits for workers that have a page in hand. They do not wait for anything but that page,
+    /// and end with the caller when a fatal signal arrives.
+    fn next(&mut self, patient: bool) -> Turn {
+        // The caller begins alone: the first fault in an anonymous VMA makes its `anon_vma`, and a
+        // worker cannot do that while a writer waits for the mmap lock.
+        self.begun = self.begun.saturating_add(1);
+        if self.begun == 2 {
+            self.wake();
+        }
         let mut state = self.job.state.lock();
         loop {
             if let Some(range) = state.take_left_over() {
@@ -370,13 +381,16 @@ impl Feed for Shared<'_> {
                     drop(state);
                     self.wake();
                 }
-                return Some(range);
+                return Turn::Chunk(range);
             }
             if let Some(chunk) = state.take_chunk() {
-                return Some(chunk);
+                return Turn::Chunk(chunk);
             }
             if state.in_hand == 0 {
-                return None;
+                return Turn::Over;
+            }
+            if !patient {
+                return Turn::Wait;
             }
             self.job.changed.wait(&mut state);
         }

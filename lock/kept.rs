@@ -25,7 +25,7 @@ struct Part {
 
 /// What was locked, in the order of the addresses.
 pub(super) struct Kept {
-    parts: KVec<Part>,
+    parts: KVVec<Part>,
     /// Where VMAs were changed after their pages had been populated.
     touched: Option<(usize, usize)>,
 }
@@ -38,7 +38,7 @@ impl Kept {
     /// ENOMEM.
     pub(super) fn room_for(nr_vmas: u32) -> Result<Self> {
         Ok(Self {
-            parts: KVec::with_capacity(nr_vmas as usize, GFP_KERNEL)?,
+            parts: KVVec::with_capacity(nr_vmas as usize, GFP_KERNEL)?,
             touched: None,
         })
     }
@@ -107,6 +107,11 @@ impl Kept {
             }
         }
         Ok(())
+    }
+
+    /// Where something is to be populated again first.
+    pub(super) fn first_touched(&self) -> Option<usize> {
+        self.touched.map(|(start, _)| start)
     }
 
     /// The stretch in which something is to be populated again, and which is then forgotten.

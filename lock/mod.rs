@@ -28,7 +28,6 @@ use self::{
     },
     kept::Kept,
     populate::{
-        posix_error,
         Strict,
         Tally,
         Yielding, //
@@ -45,7 +44,7 @@ use crate::{
         MmapWriteGuard,
         PageRange,
         Signals,
-        Worker, //
+        Workers, //
     },
     progress::{
         Progress,
@@ -177,16 +176,14 @@ fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
         for &range in ranges {
             read_ahead(&mm, range);
         }
-        helpers = Helpers::hire(request)?;
+        helpers = hire(request)?;
     }
 
     let mut guard = MmapWriteGuard::lock_killable(&mm)?;
     let locked = Instant::<Monotonic>::now();
     let plan = plan::look(&guard, request)?;
     let mut kept = match request.manner().slice {
-        Some(slice) if mode != LockMode::Unlocked => {
-            Some((slice, Kept::room_for(plan.nr_vmas())?))
-        }
+        Some(slice) if mode != LockMode::Unlocked => Some((slice, Kept::room_for(plan.nr_vmas())?)),
         _ => None,
     };
     let changed_pages = commit::commit(&mut guard, &plan, splits)?;
@@ -218,10 +215,10 @@ fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
     };
     let missing = match &helpers {
         None => populating.run(&mut Alone::new(ranges)),
-        Some(helpers) => populating.run(&mut helpers.begin()),
+        Some((job, workers)) => populating.run(&mut Shared::new(job, workers)),
     };
 
-    outcome.nr_helpers = helpers.map_or(0, |helpers| helpers.workers.len() as u32);
+    outcome.nr_helpers = helpers.map_or(0, |(_, workers)| workers.number() as u32);
     if mode == LockMode::Resident {
         let populated = missing.map_or_else(
             || chunks::bytes(ranges),
@@ -232,54 +229,29 @@ fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// The workers of a call, and what they work on. They end when this is dropped.
-struct Helpers {
-    // Before the job, although each has a reference of its own.
-    workers: KVec<Worker<Job>>,
-    job: Arc<Job>,
-}
-
 /// Least that it takes a thread to be worth its while, in bytes, if the caller leaves it to us.
 const WORTH_A_THREAD: usize = 16 << 20;
 
-impl Helpers {
-    /// Hire as many as `request` asks for, as far as there is work and they can be had; `None` if that is
-    /// nobody.
-    ///
-    /// Before any lock is taken, and before it is known whether there is anything to do.
-    fn hire(request: &Request) -> Result<Option<Self>> {
-        let ranges = request.ranges();
-        let threads = match request.manner().threads {
-            Some(threads) => threads.min(chunks::count(ranges)),
-            None => {
-                let worth = chunks::bytes(ranges) / WORTH_A_THREAD;
-                worth
-                    .min(allowed_cpus())
-                    .min(uapi::MLOCK_RS_MAX_WORKERS as usize)
-            }
-        };
-        let Some(wanted @ 1..) = threads.checked_sub(1) else {
-            return Ok(None);
-        };
-
-        let job = Arc::pin_init(Job::new(ranges, wanted)?, GFP_KERNEL)?;
-        let mut workers = KVec::with_capacity(wanted, GFP_KERNEL)?;
-        for _ in 0..wanted {
-            // Those that cannot be had are done without.
-            let Ok(worker) = Worker::start(job.clone()) else {
-                break;
-            };
-            if workers.push_within_capacity(worker).is_err() {
-                break;
-            }
+/// The workers of a call, and what they work on: as many as `request` asks for, as far as there is work
+/// and they can be had; `None` if that is nobody.
+///
+/// Before any lock is taken, and before it is known whether there is anything to do.
+fn hire(request: &Request) -> Result<Option<(Arc<Job>, Workers<Job>)>> {
+    let ranges = request.ranges();
+    let threads = match request.manner().threads {
+        Some(threads) => threads.min(chunks::count(ranges)),
+        None => {
+            let worth = chunks::bytes(ranges) / WORTH_A_THREAD;
+            worth
+                .min(allowed_cpus())
+                .min(uapi::MLOCK_RS_MAX_WORKERS as usize)
         }
-        Ok((!workers.is_empty()).then_some(Self { workers, job }))
-    }
-
-    /// Let them begin.
-    fn begin(&self) -> Shared<'_> {
-        Shared::begin(&self.job, &self.workers)
-    }
+    };
+    let Some(wanted @ 1..) = threads.checked_sub(1) else {
+        return Ok(None);
+    };
+    let job = Arc::pin_init(Job::new(ranges, wanted)?, GFP_KERNEL)?;
+    Ok(Workers::hire(&job, wanted)?.map(|workers| (job, workers)))
 }
 
 /// A call from its downgrade to its end.
@@ -298,6 +270,7 @@ impl Populating<'_, '_> {
     /// resident, if there is one.
     fn run(mut self, feed: &mut impl Feed) -> Option<usize> {
         let since = Instant::<Monotonic>::now();
+        let mut touched = None;
         let ended = match self.kept {
             None => {
                 let hold = Strict::new(&self.guard, self.signals);
@@ -315,6 +288,7 @@ impl Populating<'_, '_> {
                     (ended, _) => ended,
                 }
                 .map(drop);
+                touched = kept.first_touched();
                 self.outcome.nr_gaps = tally.gaps;
                 self.outcome.held.read = tally.held();
                 ended
@@ -322,16 +296,27 @@ impl Populating<'_, '_> {
         };
 
         let (failure, missing) = feed.outcome();
-        let failed = match (ended, failure) {
-            // A page failed before the address at which the call was given up.
-            (Err(_), Some(failure)) if missing == Some(failure.addr) => Some(failure),
-            (Err(ended), _) => Some(ended),
-            (Ok(()), failure) => failure,
+        let (failure, missing) = match (ended, failure) {
+            // The next call begins where this one has left something out.
+            (Err(ended), _) if ended.error == EINTR => {
+                let first = lowest(lowest(Some(ended.addr), missing), touched);
+                let addr = first.unwrap_or(ended.addr);
+                (Some(Failure::at(addr, EINTR)), first)
+            }
+            (Err(ended), _) => (Some(ended), lowest(Some(ended.addr), missing)),
+            (Ok(()), Some(failure)) => (Some(failure), lowest(Some(failure.addr), missing)),
+            // A worker was killed before the caller saw it.
+            (Ok(()), None) => (missing.map(|addr| Failure::at(addr, EINTR)), missing),
         };
-        self.outcome.failure = failed;
-        match (missing, failed) {
-            (Some(missing), Some(failure)) => Some(missing.min(failure.addr)),
-            (missing, failure) => missing.or(failure.map(|failure| failure.addr)),
-        }
+        self.outcome.failure = failure;
+        missing
+    }
+}
+
+/// The lower one of two addresses, as far as there are any.
+fn lowest(one: Option<usize>, other: Option<usize>) -> Option<usize> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -9,7 +9,10 @@
 //! ranges changed.
 
 use super::{
-    chunks::Feed,
+    chunks::{
+        Feed,
+        Turn, //
+    },
     kept::Kept,
     Failure, //
 };
@@ -53,6 +56,12 @@ pub(super) trait Hold: Sized {
     /// Some pages were faulted in; those up to `end` are next, from `addr` on. Nothing handed out so
     /// far lies at or after `upto`.
     fn went_on(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure>;
+
+    /// Whether the caller can wait for workers for as long as that takes.
+    fn is_patient(&self) -> bool;
+
+    /// There is nothing to do for the caller, but workers are not done.
+    fn idle(self, upto: impl Fn() -> usize) -> Result<Self, Failure>;
 
     /// The page at `addr` waits for something. Wait too, and come back.
     ///
@@ -115,6 +124,15 @@ impl Hold for Strict<'_> {
         }
     }
 
+    fn is_patient(&self) -> bool {
+        self.signals == Signals::Fatal
+    }
+
+    fn idle(self, upto: impl Fn() -> usize) -> Result<Self, Failure> {
+        sleep_killable(WAIT_MIN);
+        self.went_on(usize::MAX, usize::MAX, upto)
+    }
+
     fn wait(
         mut self,
         addr: usize,
@@ -134,10 +152,6 @@ impl Hold for Strict<'_> {
 const BATCH_MIN: usize = 64 << 10;
 const BATCH_MAX: usize = 2 << 20;
 
-/// After so many rounds over VMAs that others keep changing, the lock is given up only to wait for a
-/// page, so that the call comes to an end.
-const ROUNDS: u32 = 8;
-
 /// Gives the lock up whenever somebody waits for it and a slice is over, and to wait for a page.
 pub(super) struct Yielding<'a, 'k> {
     guard: MmapYieldGuard<'a>,
@@ -156,8 +170,6 @@ struct Pace<'k> {
     batch: usize,
     /// Waits since a page was faulted in.
     waits: u32,
-    /// Whether to give the lock up when a slice is over.
-    sliced: bool,
     /// Whether the lock is held, and the time is to be counted.
     counted: bool,
     tally: &'k mut Tally,
@@ -195,7 +207,6 @@ impl<'a, 'k> Yielding<'a, 'k> {
             last: Instant::now(),
             batch: BATCH_MIN,
             waits: 0,
-            sliced: true,
             counted: true,
             tally,
         };
@@ -203,6 +214,12 @@ impl<'a, 'k> Yielding<'a, 'k> {
             guard: guard.into(),
             pace,
         }
+    }
+
+    fn is_userfaultfd_armed(&self, addr: usize) -> bool {
+        self.guard
+            .vma_at(addr)
+            .is_some_and(|vma| vma.is_userfaultfd_armed())
     }
 
     /// Give the lock up in some way, and look whether all is still there when it is back.
@@ -305,13 +322,19 @@ impl Hold for Yielding<'_, '_> {
         if self.pace.signals == Signals::Any && self.pace.signals.is_pending() {
             return Err(Failure::at(addr, EINTR));
         }
-        if self.pace.sliced
-            && self.pace.since.elapsed() >= self.pace.slice
-            && self.guard.is_contended()
-        {
+        if self.pace.since.elapsed() >= self.pace.slice && self.guard.is_contended() {
             return self.gap(addr, upto, |guard| guard.let_others(addr, end));
         }
         Ok(self)
+    }
+
+    fn is_patient(&self) -> bool {
+        false
+    }
+
+    fn idle(self, upto: impl Fn() -> usize) -> Result<Self, Failure> {
+        sleep_killable(WAIT_MIN);
+        self.went_on(usize::MAX, usize::MAX, upto)
     }
 
     fn wait(
@@ -323,12 +346,13 @@ impl Hold for Yielding<'_, '_> {
         if self.pace.signals.is_pending() {
             return Err(Failure::at(addr, EINTR).into());
         }
-        // The fault below waits for what the page waits for. If it was for nothing, do not try
-        // again and again.
+        // The fault below waits for what the page waits for. If it was for nothing, there is a rest
+        // before it tries again. And it does not end with every signal, but for userfaultfd.
         let waits = self.pace.waits;
         self.pace.waits = waits.saturating_add(1);
-        if let Some(again) = waits.checked_sub(1) {
-            let micros = WAIT_MIN.checked_shl(again).unwrap_or(WAIT_MAX).min(WAIT_MAX);
+        let deaf = self.pace.signals == Signals::Any && !self.is_userfaultfd_armed(addr);
+        if deaf || waits % 2 == 1 {
+            let micros = WAIT_MIN.saturating_mul(1 << waits.min(9)).min(WAIT_MAX);
             return Ok(self.gap(addr, upto, |guard| guard.sleep(micros))?);
         }
 
@@ -384,12 +408,13 @@ fn look(held: &MmapReadGuard<'_>, addr: usize, end: usize) -> Step {
 }
 
 /// Fault in the pages of `chunk` from `addr` on, which is left at the first page that was not seen to
-/// be resident.
+/// be resident. Before it waits, it tells `reached` how far it is.
 fn fill<H: Hold>(
     mut hold: H,
     chunk: PageRange,
     addr: &mut usize,
     upto: impl Fn() -> usize,
+    mut reached: impl FnMut(usize),
 ) -> Result<H, Ended<H>> {
     // It costs to look, and memory that is not resident yet is so from the start of a chunk on.
     let mut resident = true;
@@ -417,7 +442,10 @@ fn fill<H: Hold>(
                 *addr = next;
                 hold = hold.went_on(next, chunk.end(), &upto)?;
             }
-            Ok(Progress::Blocked) => hold = hold.wait(*addr, access, &upto)?,
+            Ok(Progress::Blocked) => {
+                reached(*addr);
+                hold = hold.wait(*addr, access, &upto)?;
+            }
             Err(EINTR) => return Err(Failure::at(*addr, EINTR).into()),
             Err(error) => {
                 let failure = Failure::at(*addr, posix_error(error));
@@ -438,9 +466,25 @@ pub(super) fn populate<H: Hold, F: Feed>(
     feed: &mut F,
     running: &mut Running<'_>,
 ) -> Result<H, Failure> {
-    while let Some(chunk) = feed.next() {
+    let ended = loop {
+        let chunk = match feed.next(hold.is_patient()) {
+            Turn::Chunk(chunk) => chunk,
+            Turn::Wait => match hold.idle(|| feed.upto()) {
+                Ok(held) => {
+                    hold = held;
+                    running.reached(feed.done());
+                    continue;
+                }
+                Err(failure) => break failure,
+            },
+            Turn::Over => return Ok(hold),
+        };
         let mut addr = chunk.start();
-        match fill(hold, chunk, &mut addr, || feed.upto()) {
+        let reached = |addr: usize| {
+            let part = addr.saturating_sub(chunk.start());
+            running.reached(feed.done().saturating_add(part));
+        };
+        match fill(hold, chunk, &mut addr, || feed.upto(), reached) {
             Ok(held) => hold = held,
             Err(Ended::Page(held, failure)) => {
                 hold = held;
@@ -448,16 +492,16 @@ pub(super) fn populate<H: Hold, F: Feed>(
             }
             Err(Ended::Call(failure)) => {
                 feed.populated(chunk, addr);
-                feed.stop();
-                // Until nobody has a chunk in hand.
-                while feed.next().is_some() {}
-                return Err(failure);
+                break failure;
             }
         }
         feed.populated(chunk, addr);
         running.reached(feed.done());
-    }
-    Ok(hold)
+    };
+    feed.stop();
+    // Until nobody has a chunk in hand.
+    while !matches!(feed.next(true), Turn::Over) {}
+    Err(ended)
 }
 
 /// Go over what others have changed during the gaps after it was populated, until there has been no
@@ -470,13 +514,14 @@ pub(super) fn repeat_touched<'a, 'k>(
     mut hold: Yielding<'a, 'k>,
     ranges: &[PageRange],
 ) -> Result<Yielding<'a, 'k>, Failure> {
-    let mut rounds = 0u32;
     while let Some((start, end)) = hold.pace.kept.take_touched() {
-        rounds = rounds.saturating_add(1);
-        hold.pace.sliced = rounds < ROUNDS;
+        // Others may change VMAs faster than they can be gone over. With slices that grow the call
+        // comes to an end.
+        let slice = hold.pace.slice.as_nanos().saturating_mul(2);
+        hold.pace.slice = Delta::from_nanos(slice);
         for part in ranges.iter().filter_map(|range| range.within(start, end)) {
             let mut addr = part.start();
-            hold = match fill(hold, part, &mut addr, || usize::MAX) {
+            hold = match fill(hold, part, &mut addr, || usize::MAX, |_| ()) {
                 Ok(hold) => hold,
                 Err(Ended::Page(_, failure) | Ended::Call(failure)) => return Err(failure),
             };

@@ -125,12 +125,7 @@ impl Request {
         if arg.flags != 0 {
             return Err(EINVAL);
         }
-        Self::many(
-            LockMode::Unlocked,
-            Manner::NONE,
-            arg.ranges,
-            arg.nr_ranges,
-        )
+        Self::many(LockMode::Unlocked, Manner::NONE, arg.ranges, arg.nr_ranges)
     }
 
     fn one(mode: LockMode, manner: Manner, addr: u64, len: u64) -> Result<Self> {
@@ -362,11 +357,43 @@ mod tests {
         assert!(lock_mode(uapi::MLOCK_RS_LOCK_ONFAULT) == Ok(LockMode::OnFault));
         for bit in 0..u32::BITS {
             let flag = 1 << bit;
-            if flag != uapi::MLOCK_RS_LOCK_ONFAULT {
-                assert!(lock_mode(flag) == Err(EINVAL));
-                assert!(lock_mode(flag | uapi::MLOCK_RS_LOCK_ONFAULT) == Err(EINVAL));
+            match flag {
+                uapi::MLOCK_RS_LOCK_ONFAULT => (),
+                uapi::MLOCK_RS_LOCK_YIELD | uapi::MLOCK_RS_LOCK_INTERRUPTIBLE => {
+                    assert!(lock_mode(flag) == Ok(LockMode::Resident));
+                    let both = flag | uapi::MLOCK_RS_LOCK_ONFAULT;
+                    assert!(lock_mode(both) == Ok(LockMode::OnFault));
+                }
+                _ => {
+                    assert!(lock_mode(flag) == Err(EINVAL));
+                    assert!(lock_mode(flag | uapi::MLOCK_RS_LOCK_ONFAULT) == Err(EINVAL));
+                }
             }
         }
+    }
+
+    #[test]
+    fn flags_and_numbers_stand_for_a_manner() -> Result {
+        const YIELD: u32 = uapi::MLOCK_RS_LOCK_YIELD;
+        let plain = Manner::of(0, 0, 0)?;
+        assert!(plain.threads.is_none() && plain.slice.is_none());
+        assert!(plain.signals == Signals::Fatal);
+        assert!(Manner::of(uapi::MLOCK_RS_LOCK_INTERRUPTIBLE, 0, 0)?.signals == Signals::Any);
+
+        let most = uapi::MLOCK_RS_MAX_WORKERS;
+        assert_eq!(Manner::of(0, 1, 0)?.threads, Some(1));
+        assert_eq!(Manner::of(0, most, 0)?.threads, Some(most as usize));
+        assert!(Manner::of(0, most + 1, 0).is_err());
+        assert!(Manner::of(0, u32::MAX, 0).is_err());
+
+        let slice = |micros| Manner::of(YIELD, 1, micros).map(|manner| manner.slice);
+        let longest = uapi::MLOCK_RS_MAX_SLICE_US;
+        assert!(slice(0)? == slice(uapi::MLOCK_RS_DEFAULT_SLICE_US)?);
+        assert!(slice(1)? == Some(Delta::from_micros(1)));
+        assert!(slice(longest)? == Some(Delta::from_micros(longest.into())));
+        assert!(slice(longest + 1).is_err());
+        assert!(Manner::of(0, 1, 1).is_err());
+        Ok(())
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(crate) use self::{
     worker::{
         allowed_cpus,
         Work,
-        Worker, //
+        Workers, //
     },
     yielding::{
         MmapYieldGuard,

@@ -130,11 +130,23 @@ impl<'a> Vma<'a> {
         self.0.as_ptr()
     }
 
-    /// Protection keys are asked for the thread that faults.
-    pub(super) fn has_protection_key(&self) -> bool {
+    /// Whether only the calling thread itself may fault pages in: protection keys are those of the
+    /// thread that faults, a shadow stack is refused by `get_user_pages()` only, and a userfaultfd
+    /// handler is waited for.
+    pub(super) fn needs_the_caller(&self) -> bool {
         const KEYS: vm_flags_t = 0x1f << bindings::VMA_PKEY_BIT0_BIT;
+        // VMA_SHADOW_STACK_BIT, which the bindings have only where there is such a thing.
+        const SHADOW_STACK: vm_flags_t = if cfg!(CONFIG_ARM64_GCS) {
+            1 << bindings::VMA_HIGH_ARCH_6_BIT
+        } else if cfg!(any(CONFIG_X86_USER_SHADOW_STACK, CONFIG_RISCV_USER_CFI)) {
+            1 << bindings::VMA_HIGH_ARCH_5_BIT
+        } else {
+            0
+        };
 
         cfg!(CONFIG_ARCH_HAS_PKEYS) && self.has_any(KEYS)
+            || self.has_any(SHADOW_STACK)
+            || self.is_userfaultfd_armed()
     }
 
     /// What it maps, for `'a`.
@@ -184,7 +196,7 @@ impl<'a> Vma<'a> {
 pub(crate) struct VmaIdentity {
     /// The reference keeps the address of the file from being used for another one.
     file: Option<ARef<LocalFile>>,
-    /// [`Vma::file_base`] if there is a file.
+    /// [`Vma::file_base`]. Anonymous memory has one too, which it keeps when it is moved.
     base: usize,
     /// [`Self::KIND`].
     kind: vm_flags_t,
@@ -200,10 +212,9 @@ impl VmaIdentity {
         | 1 << bindings::VMA_DROPPABLE_BIT;
 
     pub(crate) fn of(vma: &Vma<'_>) -> Self {
-        let file = vma.file();
         Self {
-            base: file.as_ref().map_or(0, |_| vma.file_base()),
-            file,
+            file: vma.file(),
+            base: vma.file_base(),
             kind: vma.0.flags() & Self::KIND,
         }
     }
@@ -212,11 +223,9 @@ impl VmaIdentity {
     pub(crate) fn is_that_of(&self, vma: &Vma<'_>) -> bool {
         let same_file = match (&self.file, vma.file_raw()) {
             (None, None) => true,
-            (Some(file), Some(other)) => {
-                core::ptr::eq(file.as_ptr(), other.as_ptr()) && self.base == vma.file_base()
-            }
+            (Some(file), Some(other)) => core::ptr::eq(file.as_ptr(), other.as_ptr()),
             _ => false,
         };
-        same_file && self.kind == vma.0.flags() & Self::KIND
+        same_file && self.base == vma.file_base() && self.kind == vma.0.flags() & Self::KIND
     }
 }

@@ -7,8 +7,8 @@
 
 use super::{
     fault::{
-        fault_error,
         fatal_signal_pending, //
+        fault_error,
     },
     vma::{
         FaultAccess,
@@ -26,8 +26,7 @@ use kernel::{
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
-    },
-    prelude::*, //
+    }, //
 };
 
 /// How many pages are looked at in one go.
@@ -37,10 +36,9 @@ const BATCH: usize = 64;
 pub(crate) enum Helped {
     /// The end was reached.
     All,
-    /// The page is left to the caller.
+    /// The page is left to the caller, also if it cannot be faulted in: only under the mmap lock that is
+    /// certain.
     Left(usize),
-    /// The page cannot be faulted in.
-    Failed(usize, Error),
     /// A fatal signal is pending, or the rest is not wanted any more.
     Stopped(usize),
 }
@@ -66,50 +64,104 @@ impl CallerMm<'_> {
                 continue;
             }
             let Some(access) = vma.fault_access() else {
-                return Helped::Failed(addr, ENOMEM);
+                return Helped::Left(addr);
             };
-            if vma.has_protection_key()
-                || vma.is_userfaultfd_armed()
-                || !is_without_io(&vma, addr, until)
-            {
+            if vma.needs_the_caller() || !is_without_io(&vma, addr, until) {
                 return Helped::Left(addr);
             }
 
-            let mut huge = true;
-            while addr < until {
-                if fatal_signal_pending() || !wanted(addr) {
-                    return Helped::Stopped(addr);
+            let mut run = Run::begin(addr, access);
+            while run.next < until {
+                if fatal_signal_pending() || !wanted(run.next) {
+                    return Helped::Stopped(run.seen(until).0);
                 }
                 // Most pages of fresh memory are not there, and it costs to look.
-                if huge {
-                    addr = resident_until(addr, until, access);
-                    if addr >= until {
-                        break;
+                if run.is_due() {
+                    let (seen, all) = run.seen(until);
+                    if !all {
+                        return Helped::Left(seen);
                     }
+                    continue;
                 }
-                let fault = fault_in_locked(&vma, addr, access);
-                if fault & (bindings::vm_fault_reason_VM_FAULT_RETRY
-                    | bindings::vm_fault_reason_VM_FAULT_COMPLETED)
-                    != 0
-                {
+                let fault = fault_in_locked(&vma, run.next, access);
+                if fault & GAVE_UP != 0 {
                     // The lock of the VMA was released.
                     mem::forget(guard);
-                    return Helped::Left(addr);
+                    return Helped::Left(run.seen(until).0);
                 }
-                if let Some(error) = fault_error(fault) {
-                    return Helped::Failed(addr, error);
+                if fault_error(fault).is_some() {
+                    return Helped::Left(run.seen(until).0);
                 }
-                let next = addr.saturating_add(PAGE_SIZE);
-                if huge {
-                    let resident = resident_until(next, until, access);
-                    huge = resident > next;
-                    addr = resident;
-                } else {
-                    addr = next;
-                }
+                run.faulted();
             }
+            let (seen, all) = run.seen(until);
+            if !all {
+                return Helped::Left(seen);
+            }
+            addr = until;
         }
         Helped::All
+    }
+}
+
+/// The fault handler has released the lock of the VMA.
+const GAVE_UP: u32 =
+    bindings::vm_fault_reason_VM_FAULT_RETRY | bindings::vm_fault_reason_VM_FAULT_COMPLETED;
+
+/// A stretch of pages for which faults were answered. That is not to say that they are resident: a
+/// fault that lost a race, say against a page that another thread has mapped within the same large
+/// folio, answers 0 as well. So they are looked for before they count.
+struct Run {
+    /// Everything before is resident.
+    start: usize,
+    /// The next page to be faulted in.
+    next: usize,
+    /// Whether to look before the next fault, and beyond what was faulted in.
+    look: bool,
+    /// Whether that is so after each fault: until one has brought no more than its own page.
+    large: bool,
+    access: FaultAccess,
+}
+
+impl Run {
+    fn begin(addr: usize, access: FaultAccess) -> Self {
+        Self {
+            start: addr,
+            next: addr,
+            look: true,
+            large: true,
+            access,
+        }
+    }
+
+    /// Whether to look what is resident before the next fault.
+    fn is_due(&self) -> bool {
+        self.look || self.next.saturating_sub(self.start) >= BATCH * PAGE_SIZE
+    }
+
+    fn faulted(&mut self) {
+        self.look = self.large;
+        self.next = self.next.saturating_add(PAGE_SIZE);
+    }
+
+    /// Look how far pages are resident, up to `end` and at least as far as they were faulted in.
+    /// Returns that, and whether it is all that was faulted in.
+    fn seen(&mut self, end: usize) -> (usize, bool) {
+        let faulted = self.next;
+        // Beyond that only where there is reason to expect something.
+        let end = match self.look {
+            true => end,
+            false => faulted,
+        };
+        let seen = resident_until(self.start, end, self.access);
+        let all = seen >= faulted;
+        if self.look && faulted > self.start {
+            self.large = seen > faulted;
+        }
+        self.start = seen;
+        self.next = seen;
+        self.look = false;
+        (seen, all)
     }
 }
 
@@ -250,9 +302,8 @@ unsafe fn is_cached(mapping: *mut bindings::address_space, first: usize, last: u
             ..Default::default()
         };
         // SAFETY: By the contract of this function.
-        let found = unsafe {
-            bindings::filemap_get_folios_contig(mapping, &mut next, last, &mut batch)
-        };
+        let found =
+            unsafe { bindings::filemap_get_folios_contig(mapping, &mut next, last, &mut batch) };
         if found == 0 {
             return false;
         }

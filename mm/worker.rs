@@ -5,8 +5,12 @@
 //! They share the caller's address space, and are in its cgroup, cpuset and memory policy, as any
 //! thread that it would start. Lock state: they are made and ended without any lock held
 //! (`copy_process()` takes `cgroup_threadgroup_rwsem`, whose writers take the mmap lock), and never
-//! take the mmap lock themselves: behind a writer that waits they would wait for the caller that
-//! waits for them.
+//! wait for the mmap lock themselves: behind a writer they would wait for the caller that waits for
+//! them.
+//!
+//! A worker that is stopped (SIGSTOP, a debugger, a freezer) ends when it goes on. `vhost_task_stop()`
+//! waits for that, and nothing would end the wait of the caller, who is to stop too. So it is left to
+//! a workqueue, and the caller waits for it as long as no signal arrives.
 
 use super::{
     fault::fatal_signal_pending,
@@ -14,13 +18,28 @@ use super::{
 };
 use core::{
     ffi::c_void,
-    marker::PhantomData, //
+    marker::PhantomData,
+    mem,
+    ptr::NonNull, //
 };
 use kernel::{
     bindings,
     error::from_err_ptr,
+    impl_has_work,
+    new_condvar,
+    new_spinlock,
+    new_work,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        CondVar,
+        SetOnce,
+        SpinLock, //
+    },
+    workqueue::{
+        Queue,
+        WorkItem, //
+    }, //
 };
 
 /// Whether the kernel has user workers. Without them it does not have the functions either, so that
@@ -29,6 +48,10 @@ pub(crate) const AVAILABLE: bool = cfg!(CONFIG_VHOST_TASK);
 
 /// `TASK_RUNNING`, which the bindings do not have.
 const TASK_RUNNING: u32 = 0;
+
+fn this_module() -> *mut bindings::module {
+    kernel::module::this_module::<crate::LocalModule>().as_ptr()
+}
 
 /// How many CPUs the calling thread may run on now.
 pub(crate) fn allowed_cpus() -> usize {
@@ -58,11 +81,14 @@ pub(crate) trait Work: Send + Sync + 'static {
 ///
 /// `task` was made by `vhost_task_create()`, started, and not stopped yet. `work`, its argument, is
 /// from an [`Arc::into_raw`] of a `W`.
-pub(crate) struct Worker<W: Work> {
+struct Worker<W: Work> {
     task: *mut bindings::vhost_task,
     work: *mut c_void,
     _work: PhantomData<Arc<W>>,
 }
+
+// SAFETY: Any thread may wake it up and stop it, and `W` is `Send` and `Sync`.
+unsafe impl<W: Work> Send for Worker<W> {}
 
 impl<W: Work> Worker<W> {
     /// Start a worker. It sleeps until there is work and somebody wakes it up.
@@ -73,7 +99,7 @@ impl<W: Work> Worker<W> {
     /// - ENOMEM: no memory for a thread.
     /// - EOPNOTSUPP: the kernel has no user workers (CONFIG_VHOST_TASK).
     /// - Others that fork(2) has, also because a signal is pending.
-    pub(crate) fn start(work: Arc<W>) -> Result<Self> {
+    fn start(work: Arc<W>) -> Result<Self> {
         if !AVAILABLE {
             return Err(EOPNOTSUPP);
         }
@@ -86,7 +112,7 @@ impl<W: Work> Worker<W> {
                 Some(Self::run),
                 Some(Self::killed),
                 work,
-                c"mlock_rs".as_ptr().cast(),
+                c"mlock_rs".as_char_ptr(),
             )
         };
         match from_err_ptr(task) {
@@ -109,7 +135,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// Let it look whether there is work.
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         if AVAILABLE {
             // SAFETY: By the type invariants.
             unsafe { bindings::vhost_task_wake(self.task) };
@@ -140,6 +166,10 @@ impl<W: Work> Worker<W> {
     }
 
     /// What the worker calls when SIGKILL ends it. The caller has the same signal.
+    ///
+    /// # Safety
+    ///
+    /// May be called with anything.
     unsafe extern "C" fn killed(_data: *mut c_void) {}
 }
 
@@ -152,5 +182,163 @@ impl<W: Work> Drop for Worker<W> {
         }
         // SAFETY: By the type invariants, and nobody uses it any more.
         drop(unsafe { Arc::from_raw(self.work.cast::<W>()) });
+    }
+}
+
+/// The workers of a call.
+#[pin_data]
+struct Crew<W: Work> {
+    #[pin]
+    workers: SpinLock<KVec<Worker<W>>>,
+    #[pin]
+    dismissal: kernel::workqueue::Work<Crew<W>>,
+    #[pin]
+    dismissed: SpinLock<bool>,
+    #[pin]
+    ended: CondVar,
+}
+
+impl_has_work! {
+    impl{W: Work} HasWork<Crew<W>> for Crew<W> { self.dismissal }
+}
+
+impl<W: Work> WorkItem for Crew<W> {
+    type Pointer = Arc<Self>;
+
+    /// End all of them.
+    fn run(this: Arc<Self>) {
+        let workers = mem::take(&mut *this.workers.lock());
+        drop(workers);
+        *this.dismissed.lock() = true;
+        this.ended.notify_all();
+        drop(this);
+        // SAFETY: [`Workers::drop`] has got a reference. The module stays until its workqueue is
+        // destroyed, and that waits for this function.
+        unsafe { bindings::module_put(this_module()) };
+    }
+}
+
+/// The workers of a call. When it is dropped they end; the caller waits for that unless a signal
+/// arrives.
+pub(crate) struct Workers<W: Work> {
+    crew: Arc<Crew<W>>,
+    number: usize,
+}
+
+impl<W: Work> Workers<W> {
+    /// Start up to `wanted` workers, as far as they can be had; `None` if that is nobody.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM: no memory for what it takes to keep them.
+    pub(crate) fn hire(work: &Arc<W>, wanted: usize) -> Result<Option<Self>> {
+        if !AVAILABLE {
+            return Ok(None);
+        }
+        let crew = Arc::pin_init(
+            pin_init!(Crew {
+                workers <- new_spinlock!(KVec::new()),
+                dismissal <- new_work!("mlock_rs::Crew::dismissal"),
+                dismissed <- new_spinlock!(false),
+                ended <- new_condvar!(),
+            }),
+            GFP_KERNEL,
+        )?;
+        let mut workers = KVec::with_capacity(wanted, GFP_KERNEL)?;
+        while workers.len() < wanted {
+            let Ok(worker) = Worker::start(work.clone()) else {
+                break;
+            };
+            workers.push(worker, GFP_KERNEL)?;
+        }
+        let number = workers.len();
+        *crew.workers.lock() = workers;
+        Ok((number > 0).then_some(Self { crew, number }))
+    }
+
+    /// How many there are.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Let them look whether there is work.
+    pub(crate) fn wake(&self) {
+        for worker in self.crew.workers.lock().iter() {
+            worker.wake();
+        }
+    }
+}
+
+impl<W: Work> Drop for Workers<W> {
+    fn drop(&mut self) {
+        let Some(queue) = QUEUE.as_ref() else {
+            // Unreachable: the device comes after the workqueue.
+            return;
+        };
+        // SAFETY: This is code of the module, so that there is a reference already.
+        unsafe { bindings::__module_get(this_module()) };
+        // Cannot fail: it is enqueued here and nowhere else.
+        if queue.get().enqueue(self.crew.clone()).is_err() {
+            // SAFETY: It was just got.
+            unsafe { bindings::module_put(this_module()) };
+            return;
+        }
+        let mut dismissed = self.crew.dismissed.lock();
+        while !*dismissed {
+            if self.crew.ended.wait_interruptible_freezable(&mut dismissed) {
+                break;
+            }
+        }
+    }
+}
+
+/// The workqueue on which workers end.
+static QUEUE: SetOnce<QueuePtr> = SetOnce::new();
+
+/// # Invariants
+///
+/// Was made by `alloc_workqueue()`, and is not destroyed as long as the device can be opened.
+struct QueuePtr(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A workqueue may be used by any thread.
+unsafe impl Send for QueuePtr {}
+// SAFETY: As above.
+unsafe impl Sync for QueuePtr {}
+
+impl QueuePtr {
+    fn get(&self) -> &Queue {
+        // SAFETY: By the type invariants.
+        unsafe { Queue::from_raw(self.0.as_ptr()) }
+    }
+}
+
+/// What has to be there for workers to end. Made before the device, and dropped after it.
+pub(crate) struct Dismissals(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A workqueue may be destroyed by any thread.
+unsafe impl Send for Dismissals {}
+// SAFETY: There is nothing to do with a shared one.
+unsafe impl Sync for Dismissals {}
+
+impl Dismissals {
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub(crate) fn new() -> Result<Self> {
+        let (name, flags) = (c"mlock_rs".as_char_ptr(), bindings::wq_flags_WQ_UNBOUND);
+        // SAFETY: The name is a C string without a format.
+        let queue = unsafe { bindings::alloc_workqueue_noprof(name, flags, 0) };
+        let queue = NonNull::new(queue).ok_or(ENOMEM)?;
+        // INVARIANT: It was just made, and the module drops `Dismissals` last.
+        QUEUE.populate(QueuePtr(queue));
+        Ok(Self(queue))
+    }
+}
+
+impl Drop for Dismissals {
+    /// Waits until what runs on it has ended.
+    fn drop(&mut self) {
+        // SAFETY: By construction, and nobody can enqueue anything any more.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }

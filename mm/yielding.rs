@@ -69,8 +69,9 @@ impl Sequence {
     fn of(mm: &CallerMm<'_>) -> Self {
         // SAFETY: The address space is valid. Nobody changes the count while the lock is held for
         // reading, and otherwise the value is only a hint.
-        let count =
-            unsafe { (&raw const (*mm.as_raw()).__bindgen_anon_1.mm_lock_seq.sequence).read_volatile() };
+        let count = unsafe {
+            (&raw const (*mm.as_raw()).__bindgen_anon_1.mm_lock_seq.sequence).read_volatile()
+        };
         Self(count)
     }
 

@@ -39,8 +39,9 @@
 /*
  * Do not let other threads wait for the mmap lock longer than a slice (slice_us), nor for a page
  * that waits for I/O or for a userfaultfd handler. Whenever the lock was given up, the call looks
- * whether the ranges are still what was locked, and fails with %ESTALE if they are not. For
- * MLOCK_RS_LOCK and MLOCK_RS_LOCKV.
+ * whether the ranges are still what was locked, and fails with %ESTALE if they are not. (Memory
+ * that was replaced by memory of the same kind, of the same part of the same open file or anonymous,
+ * is found in order if that is locked as well by then.) For MLOCK_RS_LOCK and MLOCK_RS_LOCKV.
  */
 #define MLOCK_RS_LOCK_YIELD		(1U << 1)
 
@@ -97,7 +98,7 @@ struct mlock_rs_range {
  * @slice_us: [in] With %MLOCK_RS_LOCK_YIELD, how long others may wait for the mmap lock, in
  *            microseconds, up to %MLOCK_RS_MAX_SLICE_US; 0 stands for
  *            %MLOCK_RS_DEFAULT_SLICE_US. Without it 0.
- * @nr_helpers: [out] How many threads helped the caller to populate.
+ * @nr_helpers: [out] How many threads there were to help the caller to populate.
  * @nr_gaps: [out] How often the mmap lock was given up and taken again. 0 without
  *           %MLOCK_RS_LOCK_YIELD.
  */
