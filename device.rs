@@ -169,12 +169,14 @@ impl Device {
     /// PROGRESS.
     fn progress(&self, arg: Argument) -> Result {
         let mut value: uapi::mlock_rs_progress = arg.read()?;
-        if value.flags != 0 || value.__reserved != 0 {
-            return Err(EINVAL);
-        }
-        (value.nr_calls, value.wanted, value.populated) = self.progress.now();
+        let (now, result) = match value.flags == 0 && value.__reserved == 0 {
+            true => (self.progress.now(), Ok(())),
+            false => ((0, 0, 0), Err(EINVAL)),
+        };
+        (value.nr_calls, value.wanted, value.populated) = now;
         value.__reserved_out = 0;
-        arg.write_result(&value)
+        let written = arg.write_result(&value);
+        result.and(written)
     }
 }
 

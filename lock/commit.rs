@@ -12,7 +12,6 @@ use super::{
 };
 use crate::mm::{
     LockMode,
-    MmapLocked,
     MmapWriteGuard,
     PageAddr,
     PageRange, //
@@ -22,41 +21,46 @@ use kernel::{
     warn_on, //
 };
 
-/// The addresses at which VMAs were split, in the order of the splits. Its memory is there before
-/// the mmap lock is taken.
-pub(super) struct Splits(KVec<PageAddr>);
+/// What has to be done with one range, as the plan found it, and what was done.
+#[derive(Default)]
+pub(super) struct Edit {
+    /// Some VMA of the range does not have its lock flags yet.
+    pub(super) change: bool,
+    /// The first and the last VMA, if it is to be changed, reaches beyond the range.
+    pub(super) split: [bool; 2],
+    /// Whether it was split there.
+    done: [bool; 2],
+}
 
-impl Splits {
-    /// Room for the splits that `ranges` may need.
+/// The edits of all ranges, in their order. Its memory is there before the mmap lock is taken.
+pub(super) struct Edits(KVec<Edit>);
+
+impl Edits {
+    /// Room for the edits of `ranges`.
     ///
     /// # Errors
     ///
     /// ENOMEM.
     pub(super) fn room_for(ranges: &[PageRange]) -> Result<Self> {
-        let most = ranges.len().saturating_mul(2);
-        Ok(Self(KVec::with_capacity(most, GFP_KERNEL)?))
+        Ok(Self(KVec::with_capacity(ranges.len(), GFP_KERNEL)?))
     }
 
-    fn split(
-        &mut self,
-        guard: &mut MmapWriteGuard<'_>,
-        addr: PageAddr,
-        mode: LockMode,
-    ) -> Result<(), Failure> {
-        let split = guard
-            .split(addr, mode)
-            .map_err(|error| Failure::at(addr.get(), error))?;
-        if split {
-            // Cannot fail: there is room for all ends of all ranges.
-            warn_on!(self.0.push_within_capacity(addr).is_err());
-        }
-        Ok(())
+    /// Take down what is to be done with the next range.
+    pub(super) fn push(&mut self, edit: Edit) {
+        // Cannot fail: there is room for all ranges.
+        warn_on!(self.0.push_within_capacity(edit).is_err());
     }
 
-    fn undo(&self, guard: &mut MmapWriteGuard<'_>) {
-        for &addr in self.0.iter().rev() {
-            guard.unsplit(addr);
-        }
+    fn each<'e>(
+        &'e mut self,
+        ranges: &'e [PageRange],
+    ) -> impl DoubleEndedIterator<Item = (&'e mut Edit, PageRange)> {
+        let ranges = ranges.iter().copied();
+        // As many as there are ranges, so that they belong together from behind too.
+        self.0
+            .iter_mut()
+            .zip(ranges)
+            .filter(|(edit, _)| edit.change)
     }
 }
 
@@ -68,28 +72,32 @@ impl Splits {
 /// flag is changed, and the VMAs that were already split are merged again, if the kernel can.
 pub(super) fn commit(
     guard: &mut MmapWriteGuard<'_>,
-    plan: &Plan<'_>,
-    splits: Splits,
+    plan: &mut Plan<'_>,
 ) -> Result<usize, Failure> {
     let before = guard.locked_pages();
-    if plan.is_within_one_vma() {
-        commit_one(guard, plan)?;
+    let (mode, one) = (plan.mode(), plan.is_within_one_vma());
+    let (edits, ranges) = plan.edits();
+    if one {
+        commit_one(guard, edits, ranges, mode)?;
     } else {
-        commit_many(guard, plan, splits)?;
+        commit_many(guard, edits, ranges, mode)?;
     }
     Ok(guard.locked_pages().abs_diff(before))
 }
 
 /// One VMA is changed by one call, which fails before it changes the flags. Left to itself it may
 /// move a boundary to a neighbour where a split would need a VMA more.
-fn commit_one(guard: &mut MmapWriteGuard<'_>, plan: &Plan<'_>) -> Result<(), Failure> {
-    for &range in plan.ranges() {
+fn commit_one(
+    guard: &mut MmapWriteGuard<'_>,
+    edits: &mut Edits,
+    ranges: &[PageRange],
+    mode: LockMode,
+) -> Result<(), Failure> {
+    for (edit, range) in edits.each(ranges) {
         let [start, end] = range.ends();
-        let splits_start = guard
-            .find_vma(start.get())
-            .is_some_and(|vma| vma.start() < start.get());
+        let [splits_start, _] = edit.split;
 
-        if let Err(error) = guard.set_lock_mode(range, plan.mode()) {
+        if let Err(error) = guard.set_lock_mode(range, mode) {
             if !splits_start {
                 return Err(Failure::at(end.get(), error));
             }
@@ -102,22 +110,57 @@ fn commit_one(guard: &mut MmapWriteGuard<'_>, plan: &Plan<'_>) -> Result<(), Fai
 
 fn commit_many(
     guard: &mut MmapWriteGuard<'_>,
-    plan: &Plan<'_>,
-    mut splits: Splits,
+    edits: &mut Edits,
+    ranges: &[PageRange],
+    mode: LockMode,
 ) -> Result<(), Failure> {
-    let mode = plan.mode();
-
-    for end in plan.ranges().iter().flat_map(|range| range.ends()) {
-        if let Err(failure) = splits.split(guard, end, mode) {
-            splits.undo(guard);
-            return Err(failure);
-        }
+    if let Err(failure) = split(guard, edits, ranges, mode) {
+        undo(guard, edits, ranges);
+        return Err(failure);
     }
-    for &range in plan.ranges() {
+    for (_, range) in edits.each(ranges) {
         // Cannot fail: nothing is left to split, and the plan has seen that there is no hole.
         let set = guard.set_lock_mode(range, mode);
         warn_on!(set.is_err());
         set.map_err(|error| Failure::at(range.start(), error))?;
     }
     Ok(())
+}
+
+/// Split wherever an end of a range is not one of a VMA that is to be changed.
+fn split(
+    guard: &mut MmapWriteGuard<'_>,
+    edits: &mut Edits,
+    ranges: &[PageRange],
+    mode: LockMode,
+) -> Result<(), Failure> {
+    for (edit, range) in edits.each(ranges) {
+        for ((end, wanted), done) in range.ends().into_iter().zip(edit.split).zip(&mut edit.done) {
+            if wanted {
+                *done = split_at(guard, end, mode)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn split_at(
+    guard: &mut MmapWriteGuard<'_>,
+    addr: PageAddr,
+    mode: LockMode,
+) -> Result<bool, Failure> {
+    guard
+        .split(addr, mode)
+        .map_err(|error| Failure::at(addr.get(), error))
+}
+
+/// Merge what was split, in the opposite order.
+fn undo(guard: &mut MmapWriteGuard<'_>, edits: &mut Edits, ranges: &[PageRange]) {
+    for (edit, range) in edits.each(ranges).rev() {
+        for (end, done) in range.ends().into_iter().zip(edit.done).rev() {
+            if done {
+                guard.unsplit(end);
+            }
+        }
+    }
 }

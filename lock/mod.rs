@@ -170,23 +170,21 @@ fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
     let task = current!();
     // A kernel thread has no memory of its own to lock.
     let mm = CallerMm::new(task).ok_or(EINVAL)?;
-    let splits = commit::Splits::room_for(ranges)?;
+    let edits = commit::Edits::room_for(ranges)?;
     let mut helpers = None;
     if mode == LockMode::Resident && plan::may_fit(ranges) {
-        for &range in ranges {
-            read_ahead(&mm, range);
-        }
+        read_ahead(&mm, ranges);
         helpers = hire(request)?;
     }
 
     let mut guard = MmapWriteGuard::lock_killable(&mm)?;
     let locked = Instant::<Monotonic>::now();
-    let plan = plan::look(&guard, request)?;
+    let mut plan = plan::look(&guard, request, edits)?;
     let mut kept = match request.manner().slice {
         Some(slice) if mode != LockMode::Unlocked => Some((slice, Kept::room_for(plan.nr_vmas())?)),
         _ => None,
     };
-    let changed_pages = commit::commit(&mut guard, &plan, splits)?;
+    let changed_pages = commit::commit(&mut guard, &mut plan)?;
     let mut outcome = Outcome {
         changed: (changed_pages as u64).saturating_mul(PAGE_SIZE as u64),
         nr_vmas: plan.nr_vmas(),

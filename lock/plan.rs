@@ -5,6 +5,10 @@
 //! Lock state: the mmap lock is held for writing, and stays held until the plan is carried out.
 
 use super::{
+    commit::{
+        Edit,
+        Edits, //
+    },
     Failure,
     Request, //
 };
@@ -23,11 +27,13 @@ use kernel::prelude::*;
 pub(super) struct Plan<'r> {
     request: &'r Request,
     nr_vmas: u32,
+    edits: Edits,
 }
 
 impl Plan<'_> {
-    pub(super) fn ranges(&self) -> &[PageRange] {
-        self.request.ranges()
+    /// What is to be done with which ranges.
+    pub(super) fn edits(&mut self) -> (&mut Edits, &[PageRange]) {
+        (&mut self.edits, self.request.ranges())
     }
 
     pub(super) fn mode(&self) -> LockMode {
@@ -77,14 +83,22 @@ pub(super) fn may_fit(ranges: &[PageRange]) -> bool {
 pub(super) fn look<'r>(
     guard: &MmapWriteGuard<'_>,
     request: &'r Request,
+    mut edits: Edits,
 ) -> Result<Plan<'r>, Failure> {
     let mut nr_vmas = 0u32;
     let mut new_pages = 0usize;
+    let mut last = None;
 
     for range in request.ranges() {
+        let mut edit = Edit::default();
         let mut addr = range.start();
         while addr < range.end() {
-            let vma = match guard.find_vma(addr) {
+            // Small ranges often lie in one VMA.
+            let vma = match last.take().filter(|vma: &Vma<'_>| addr < vma.end()) {
+                None => guard.find_vma(addr),
+                same => same,
+            };
+            let vma = match vma {
                 Some(vma) if vma.start() <= addr => vma,
                 _ => return Err(Failure::at(addr, ENOMEM)),
             };
@@ -96,15 +110,26 @@ pub(super) fn look<'r>(
             if !vma.is_locked() {
                 new_pages = new_pages.saturating_add(mm::pages(end.saturating_sub(addr)));
             }
+            if !vma.has_lock_mode(request.mode()) {
+                edit.change = true;
+                edit.split[0] |= vma.start() < range.start();
+                edit.split[1] |= vma.end() > range.end();
+            }
             nr_vmas = nr_vmas.saturating_add(1);
             addr = end;
+            last = Some(vma);
         }
+        edits.push(edit);
     }
     if request.mode() != LockMode::Unlocked {
         within_limit(guard, new_pages)?;
     }
 
-    Ok(Plan { request, nr_vmas })
+    Ok(Plan {
+        request,
+        nr_vmas,
+        edits,
+    })
 }
 
 /// Whether populating `vma` would wait for a userfaultfd handler.

@@ -34,26 +34,37 @@ struct FilePart {
     chunk: usize,
 }
 
-/// Start reading what the VMAs of `range` map of files and what is not in the page cache yet.
-pub(crate) fn read_ahead(mm: &CallerMm<'_>, range: PageRange) {
-    let mut addr = range.start();
+/// Start reading what the VMAs of `ranges`, in the order of their addresses, map of files and what is not
+/// in the page cache yet.
+pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
+    // Anonymous memory up to here: small ranges often lie in one VMA.
+    let mut nothing_before = 0usize;
 
-    while addr < range.end() {
-        let Some(vma) = mm.mm().lock_vma_under_rcu(addr) else {
-            // A hole, or a VMA that is being changed.
-            return;
-        };
-        let end = vma.end().min(range.end());
-        // SAFETY: The VMA is locked for reading as long as `vma` lives.
-        let part = file_part(&unsafe { Vma::from_raw(vma.as_ptr()) }, addr, end);
-        drop(vma);
-
-        if let Some(part) = part {
-            if !part.read() {
+    for range in ranges {
+        let mut addr = range.start().max(nothing_before);
+        while addr < range.end() {
+            let Some(vma) = mm.mm().lock_vma_under_rcu(addr) else {
+                // A hole, or a VMA that is being changed.
                 return;
+            };
+            let end = vma.end();
+            // SAFETY: The VMA is locked for reading as long as `vma` lives.
+            let part = file_part(
+                &unsafe { Vma::from_raw(vma.as_ptr()) },
+                addr,
+                end.min(range.end()),
+            );
+            drop(vma);
+
+            match part {
+                Some(part) if !part.read() => return,
+                Some(_) => addr = end.min(range.end()),
+                None => {
+                    nothing_before = end;
+                    addr = end;
+                }
             }
         }
-        addr = end;
     }
 }
 

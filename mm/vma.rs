@@ -4,6 +4,7 @@
 //!
 //! Lock state: a [`Vma`] borrows from a guard of the mmap lock.
 
+use super::LockMode;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -86,6 +87,16 @@ impl<'a> Vma<'a> {
     /// VM_LOCKONFAULT: its pages are locked when somebody else faults them in.
     pub(crate) fn is_lock_on_fault(&self) -> bool {
         self.has_any(flags::LOCKONFAULT)
+    }
+
+    /// Whether its lock flags are those of `mode` already.
+    pub(crate) fn has_lock_mode(&self, mode: LockMode) -> bool {
+        (self.is_locked(), self.is_lock_on_fault())
+            == match mode {
+                LockMode::Unlocked => (false, false),
+                LockMode::OnFault => (true, true),
+                LockMode::Resident => (true, false),
+            }
     }
 
     /// VM_HUGETLB.

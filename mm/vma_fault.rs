@@ -18,7 +18,10 @@ use super::{
     MmapReadGuard, //
 };
 use core::{
-    mem,
+    mem::{
+        self,
+        MaybeUninit, //
+    },
     ptr, //
 };
 use kernel::{
@@ -66,7 +69,9 @@ impl CallerMm<'_> {
             let Some(access) = vma.fault_access() else {
                 return Helped::Left(addr);
             };
-            if vma.needs_the_caller() || !is_without_io(&vma, addr, until) {
+            // While the caller has given the mmap lock up, this may be another VMA than it was.
+            let changed = !vma.is_locked() && !vma.is_hugetlb();
+            if changed || vma.needs_the_caller() || !is_without_io(&vma, addr, until) {
                 return Helped::Left(addr);
             }
 
@@ -197,19 +202,16 @@ fn resident_until(mut addr: usize, end: usize, access: FaultAccess) -> usize {
         FaultAccess::Write => bindings::FOLL_WRITE,
         FaultAccess::ForcedRead => 0,
     };
-    let mut pages = [ptr::null_mut::<bindings::page>(); BATCH];
+    let mut pages = [const { MaybeUninit::<*mut bindings::page>::uninit() }; BATCH];
+    let pages = pages.as_mut_ptr().cast::<*mut bindings::page>();
 
     while addr < end {
         let asked = (end.saturating_sub(addr) >> PAGE_SHIFT).min(BATCH);
         // SAFETY: There is room for as many pages. Walks the page table without any lock.
-        let found = unsafe {
-            bindings::get_user_pages_fast_only(addr, asked as i32, flags, pages.as_mut_ptr())
-        };
+        let found = unsafe { bindings::get_user_pages_fast_only(addr, asked as i32, flags, pages) };
         let found = usize::try_from(found).unwrap_or(0).min(asked);
         if found > 0 {
-            let taken = bindings::release_pages_arg {
-                pages: pages.as_mut_ptr(),
-            };
+            let taken = bindings::release_pages_arg { pages };
             // SAFETY: The references to as many pages were just taken.
             unsafe { bindings::release_pages(taken, found as i32) };
         }

@@ -138,7 +138,8 @@ impl<'a> MmapYieldGuard<'a> {
                 break;
             }
             let until = end.min(next.saturating_add(MEANWHILE));
-            if next < until && matches!(mm.fault_in_vmas(next, until, |_| true), Helped::All) {
+            let unchanged = |_| Sequence::of(mm) == sequence;
+            if next < until && matches!(mm.fault_in_vmas(next, until, unchanged), Helped::All) {
                 next = until;
             } else {
                 next = end;
