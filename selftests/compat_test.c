@@ -124,6 +124,55 @@ TEST_F(compat, query)
 	EXPECT_EQ(MLOCK_RS_QUERY_LOCKED_RESIDENT, res.state);
 }
 
+TEST_F(compat, all_that_can_be_asked_for)
+{
+	struct mlock_rs_lock arg = {
+		.addr = (uintptr_t)self->addr,
+		.len = NR_PAGES * page_size,
+		.flags = MLOCK_RS_LOCK_YIELD | MLOCK_RS_LOCK_INTERRUPTIBLE,
+		.nr_workers = 1,
+		.slice_us = 500,
+	};
+
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &arg));
+	EXPECT_STREQ("LLLLLLLL", states(self->addr, NR_PAGES));
+	EXPECT_EQ(NR_PAGES * page_size, arg.populated);
+	EXPECT_EQ(1, arg.nr_workers);
+	EXPECT_EQ(500, arg.slice_us);
+	EXPECT_EQ(0, arg.nr_helpers);
+	EXPECT_EQ(0, arg.nr_gaps);
+}
+
+TEST_F(compat, first_version)
+{
+	struct mlock_rs_lock arg = {
+		.addr = (uintptr_t)self->addr,
+		.len = NR_PAGES * page_size,
+		/* Behind the first version, and so not read, and not written. */
+		.nr_workers = -1,
+		.slice_us = -1,
+		.nr_helpers = -1,
+		.nr_gaps = -1,
+	};
+
+	EXPECT_EQ(0, ioctl(self->dev, _IOC(_IOC_READ | _IOC_WRITE, MLOCK_RS_IOC_MAGIC, 1,
+					   MLOCK_RS_LOCK_SIZE_VER0), &arg));
+	EXPECT_EQ(NR_PAGES * page_size, arg.populated);
+	EXPECT_EQ(-1U, arg.nr_workers);
+	EXPECT_EQ(-1U, arg.nr_gaps);
+}
+
+TEST_F(compat, progress)
+{
+	struct mlock_rs_progress res;
+
+	EXPECT_EQ(0, mlock_rs_progress(self->dev, &res));
+	EXPECT_EQ(0, res.wanted);
+	EXPECT_EQ(0, res.populated);
+	EXPECT_EQ(0, res.nr_calls);
+	EXPECT_EQ(0, res.__reserved_out);
+}
+
 TEST_F(compat, fail_addr)
 {
 	struct mlock_rs_lock res;
@@ -170,9 +219,9 @@ TEST_F(compat, refusals)
 {
 	struct mlock_rs_lock arg = { .addr = (uintptr_t)self->addr, .len = page_size };
 
-	EXPECT_EQ(-EINVAL, mlock_rs_flags(self->dev, self->addr, page_size, 2, NULL));
+	EXPECT_EQ(-EINVAL, mlock_rs_flags(self->dev, self->addr, page_size, 1U << 31, NULL));
 	EXPECT_EQ(-1, ioctl(self->dev, _IOC(_IOC_READ | _IOC_WRITE, MLOCK_RS_IOC_MAGIC, 1,
-					    sizeof(arg) - 1), &arg));
+					    MLOCK_RS_LOCK_SIZE_VER0 - 1), &arg));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, ioctl(self->dev, MLOCK_RS_LOCK, NULL));
 	EXPECT_EQ(EFAULT, errno);

@@ -32,24 +32,30 @@
 #define MAX_SIZE	((1UL << _IOC_SIZEBITS) - 1)
 #define MISSING		SIZE_MAX
 
+#define LOCK_FLAGS \
+	(MLOCK_RS_LOCK_ONFAULT | MLOCK_RS_LOCK_YIELD | MLOCK_RS_LOCK_INTERRUPTIBLE)
+
 /* clang-format off */
 const struct fuzz_command fuzz_commands[NR_FUZZ_COMMANDS] = {
-	{ "LOCK", MLOCK_RS_LOCK, sizeof(struct mlock_rs_lock),
+	{ "LOCK", MLOCK_RS_LOCK, sizeof(struct mlock_rs_lock), MLOCK_RS_LOCK_SIZE_VER0,
 	  offsetof(struct mlock_rs_lock, locked), offsetof(struct mlock_rs_lock, nr_vmas),
-	  MLOCK_RS_LOCK_ONFAULT, false, { 0, E2BIG, EFAULT, EINVAL, ENOMEM, EPERM } },
-	{ "UNLOCK", MLOCK_RS_UNLOCK, sizeof(struct mlock_rs_unlock),
+	  LOCK_FLAGS, false, { 0, E2BIG, EFAULT, EINVAL, ENOMEM, EPERM } },
+	{ "UNLOCK", MLOCK_RS_UNLOCK, sizeof(struct mlock_rs_unlock), MLOCK_RS_UNLOCK_SIZE_VER0,
 	  offsetof(struct mlock_rs_unlock, unlocked), offsetof(struct mlock_rs_unlock, nr_vmas),
 	  0, false, { 0, E2BIG, EFAULT, EINVAL, ENOMEM } },
-	{ "LOCKV", MLOCK_RS_LOCKV, sizeof(struct mlock_rs_lockv),
+	{ "LOCKV", MLOCK_RS_LOCKV, sizeof(struct mlock_rs_lockv), MLOCK_RS_LOCKV_SIZE_VER0,
 	  offsetof(struct mlock_rs_lockv, locked), offsetof(struct mlock_rs_lockv, nr_vmas),
-	  MLOCK_RS_LOCK_ONFAULT, true, { 0, E2BIG, EFAULT, EINVAL, ENOMEM, EPERM } },
-	{ "UNLOCKV", MLOCK_RS_UNLOCKV, sizeof(struct mlock_rs_unlockv),
+	  LOCK_FLAGS, true, { 0, E2BIG, EFAULT, EINVAL, ENOMEM, EPERM } },
+	{ "UNLOCKV", MLOCK_RS_UNLOCKV, sizeof(struct mlock_rs_unlockv), MLOCK_RS_UNLOCKV_SIZE_VER0,
 	  offsetof(struct mlock_rs_unlockv, unlocked), offsetof(struct mlock_rs_unlockv, nr_vmas),
 	  0, true, { 0, E2BIG, EFAULT, EINVAL, ENOMEM } },
-	{ "QUERY", MLOCK_RS_QUERY, sizeof(struct mlock_rs_query),
+	{ "QUERY", MLOCK_RS_QUERY, sizeof(struct mlock_rs_query), MLOCK_RS_QUERY_SIZE_VER0,
 	  offsetof(struct mlock_rs_query, mapped), offsetof(struct mlock_rs_query, nr_vmas),
 	  0, false, { 0, E2BIG, EFAULT, EINVAL } },
-	{ "ABI", MLOCK_RS_ABI, sizeof(struct mlock_rs_abi), 0, MISSING,
+	{ "ABI", MLOCK_RS_ABI, sizeof(struct mlock_rs_abi), MLOCK_RS_ABI_SIZE_VER0, 0, MISSING,
+	  0, false, { 0, E2BIG, EFAULT, EINVAL } },
+	{ "PROGRESS", MLOCK_RS_PROGRESS, sizeof(struct mlock_rs_progress),
+	  MLOCK_RS_PROGRESS_SIZE_VER0, offsetof(struct mlock_rs_progress, wanted), MISSING,
 	  0, false, { 0, E2BIG, EFAULT, EINVAL } },
 };
 
@@ -197,7 +203,8 @@ static __u32 random_flags(struct fuzz_memory *f, __u32 known)
 	case 3:
 	case 4:
 	case 5:
-		return known;
+	case 6:
+		return known & random_number(&f->random);
 	default:
 		return 0;
 	}
@@ -254,6 +261,31 @@ static void fill_ranges(struct fuzz_memory *f, struct fuzz_call *c)
 	}
 }
 
+/* Threads that help are dear: few, now and then. */
+static __u32 random_workers(struct fuzz_memory *f)
+{
+	switch (fuzz_below(f, 256)) {
+	case 0:
+		return MLOCK_RS_MAX_WORKERS + fuzz_below(f, 2);
+	case 1:
+		return random_number(&f->random);
+	case 2:
+	case 3:
+		return 2 + fuzz_below(f, 2);
+	default:
+		return fuzz_below(f, 2);
+	}
+}
+
+static __u32 random_slice(struct fuzz_memory *f, __u32 flags)
+{
+	if (one_of(f, 32))
+		return random_number(&f->random);
+	if (!(flags & MLOCK_RS_LOCK_YIELD))
+		return 0;
+	return one_of(f, 16) ? MLOCK_RS_MAX_SLICE_US + fuzz_below(f, 2) : fuzz_below(f, 2000);
+}
+
 void fuzz_fill_value(struct fuzz_memory *f, struct fuzz_call *c)
 {
 	struct mlock_rs_range range;
@@ -264,11 +296,20 @@ void fuzz_fill_value(struct fuzz_memory *f, struct fuzz_call *c)
 	c->readable_ranges = 0;
 	if (!command || command->cmd == MLOCK_RS_ABI)
 		return;
+	if (command->cmd == MLOCK_RS_PROGRESS) {
+		c->value.progress.flags = random_flags(f, command->known_flags);
+		c->value.progress.__reserved = one_of(f, 24) ? 1U << fuzz_below(f, 32) : 0;
+		return;
+	}
 	if (command->vector) {
 		/* LOCKV and UNLOCKV begin in the same way. */
 		c->value.lockv.nr_ranges = random_nr_ranges(f);
 		c->value.lockv.flags = random_flags(f, command->known_flags);
 		fill_ranges(f, c);
+		if (command->cmd == MLOCK_RS_LOCKV) {
+			c->value.lockv.nr_workers = random_workers(f);
+			c->value.lockv.slice_us = random_slice(f, c->value.lockv.flags);
+		}
 		return;
 	}
 	/* And so do LOCK, UNLOCK and QUERY. */
@@ -277,6 +318,10 @@ void fuzz_fill_value(struct fuzz_memory *f, struct fuzz_call *c)
 	c->value.lock.len = range.len;
 	c->value.lock.flags = random_flags(f, command->known_flags);
 	c->value.lock.__reserved = one_of(f, 24) ? 1U << fuzz_below(f, 32) : 0;
+	if (command->cmd == MLOCK_RS_LOCK) {
+		c->value.lock.nr_workers = random_workers(f);
+		c->value.lock.slice_us = random_slice(f, c->value.lock.flags);
+	}
 }
 
 static void choose_nothing(struct fuzz_memory *f, struct fuzz_call *c)
@@ -319,9 +364,12 @@ static void choose_command(struct fuzz_memory *f, struct fuzz_call *c)
 			break;
 		case 1:
 		case 2:
-			c->size += 1 + fuzz_below(f, 24);
+			c->size = c->command->first_size;
 			break;
 		case 3:
+			c->size += 1 + fuzz_below(f, 24);
+			break;
+		case 4:
 			if (one_of(f, 32))
 				c->size = MAX_SIZE - fuzz_below(f, 2);
 			break;
@@ -397,6 +445,9 @@ void fuzz_make_call(struct fuzz_memory *f, struct fuzz_call *c)
 	choose_place(f, c);
 	if (c->in_view)
 		put_into_place(f, c);
+	/* What a caller does not know counts as zero. */
+	if (c->command && c->size < c->command->size)
+		memset(c->value.bytes + c->size, 0, c->command->size - c->size);
 }
 
 static void either(struct fuzz_call *c, int one, int other)
@@ -410,12 +461,18 @@ static void exactly(struct fuzz_call *c, int error)
 	either(c, error, error);
 }
 
+/* How much of the structure both sides know. */
+static size_t known_bytes(const struct fuzz_call *c)
+{
+	return min_size(c->size, c->command->size);
+}
+
 /* Whether the structure can be read and is not longer than what is known. */
 static bool expect_read(struct fuzz_call *c)
 {
-	size_t known = c->command->size, readable, i;
+	size_t known = known_bytes(c), readable, i;
 
-	if (c->size < known) {
+	if (c->size < c->command->first_size) {
 		exactly(c, EINVAL);
 		return false;
 	}
@@ -468,15 +525,48 @@ static bool expect_ranges(struct fuzz_call *c)
 	return complete;
 }
 
+static bool locks(const struct fuzz_call *c)
+{
+	return c->command->cmd == MLOCK_RS_LOCK || c->command->cmd == MLOCK_RS_LOCKV;
+}
+
+static __u32 flags_of(const struct fuzz_call *c)
+{
+	if (c->command->cmd == MLOCK_RS_PROGRESS)
+		return c->value.progress.flags;
+	return c->command->vector ? c->value.lockv.flags : c->value.lock.flags;
+}
+
+static __u32 reserved_of(const struct fuzz_call *c)
+{
+	if (c->command->cmd == MLOCK_RS_PROGRESS)
+		return c->value.progress.__reserved;
+	return c->command->vector ? 0 : c->value.lock.__reserved;
+}
+
+/* LOCK and LOCKV: how the threads and the lock are to be used. */
+static bool expect_manner(struct fuzz_call *c)
+{
+	const union fuzz_argument *v = &c->value;
+	__u32 workers = c->command->vector ? v->lockv.nr_workers : v->lock.nr_workers;
+	__u32 slice = c->command->vector ? v->lockv.slice_us : v->lock.slice_us;
+
+	return workers <= MLOCK_RS_MAX_WORKERS && slice <= MLOCK_RS_MAX_SLICE_US &&
+	       (!slice || flags_of(c) & MLOCK_RS_LOCK_YIELD);
+}
+
 /* Whether the arguments are such that the memory matters. */
 static bool expect_arguments(struct fuzz_call *c)
 {
-	const union fuzz_argument *v = &c->value;
-	__u32 flags = c->command->vector ? v->lockv.flags : v->lock.flags;
-	__u32 reserved = c->command->vector ? 0 : v->lock.__reserved;
-
-	if (flags & ~c->command->known_flags || reserved) {
+	if (flags_of(c) & ~c->command->known_flags || reserved_of(c)) {
 		exactly(c, EINVAL);
+		return false;
+	}
+	if (locks(c) && !expect_manner(c)) {
+		bool complete = !c->command->vector ||
+				c->readable_ranges >= c->value.lockv.nr_ranges;
+
+		either(c, EINVAL, complete ? EINVAL : EFAULT);
 		return false;
 	}
 	return !c->command->vector || expect_ranges(c);
@@ -484,7 +574,7 @@ static bool expect_arguments(struct fuzz_call *c)
 
 static enum lock_mode lock_mode(const struct fuzz_call *c)
 {
-	__u32 flags = c->command->vector ? c->value.lockv.flags : c->value.lock.flags;
+	__u32 flags = flags_of(c);
 
 	if (c->command->cmd == MLOCK_RS_UNLOCK || c->command->cmd == MLOCK_RS_UNLOCKV)
 		return UNLOCK;
@@ -549,9 +639,18 @@ static void set_result(struct fuzz_call *c, const struct answer *a)
 		v->query.error = error;
 		v->query.__reserved_out = 0;
 		break;
+	case MLOCK_RS_PROGRESS:
+		/* Nothing is under way. */
+		v->progress.wanted = 0;
+		v->progress.populated = 0;
+		v->progress.nr_calls = 0;
+		v->progress.__reserved_out = 0;
+		break;
 	case MLOCK_RS_ABI:
 		v->abi.features = MLOCK_RS_FEATURE_LOCK | MLOCK_RS_FEATURE_ONFAULT |
-				  MLOCK_RS_FEATURE_VECTOR | MLOCK_RS_FEATURE_QUERY;
+				  MLOCK_RS_FEATURE_VECTOR | MLOCK_RS_FEATURE_QUERY |
+				  MLOCK_RS_FEATURE_YIELD | MLOCK_RS_FEATURE_INTERRUPTIBLE |
+				  MLOCK_RS_FEATURE_PROGRESS | MLOCK_RS_FEATURE_WORKERS;
 		v->abi.version = MLOCK_RS_ABI_VERSION;
 		v->abi.max_ranges = MLOCK_RS_MAX_RANGES;
 		break;
@@ -581,11 +680,40 @@ static bool take_over_query(const struct fuzz_memory *f, const struct fuzz_call 
 	return true;
 }
 
+/*
+ * How many threads helped, and how often the lock was given up: takes over what cannot be known.
+ * Returns false if it cannot be right.
+ */
+static bool take_over_manner(const struct fuzz_memory *f, struct fuzz_call *c,
+			     const struct answer *answer)
+{
+	union fuzz_argument seen = {}, *v = &c->value;
+	__u32 workers, most;
+
+	if (!locks(c))
+		return true;
+	memcpy(&seen, f->alias + c->at, known_bytes(c));
+	workers = c->command->vector ? v->lockv.nr_workers : v->lock.nr_workers;
+	most = workers ? workers - 1 : MLOCK_RS_MAX_WORKERS - 1;
+	/* Nothing was populated: nobody helped. */
+	if (lock_mode(c) != LOCK_RESIDENT || !answer->max_vmas)
+		most = 0;
+	if (c->command->vector) {
+		v->lockv.nr_helpers = seen.lockv.nr_helpers;
+		/* There is nobody to give the lock up for. */
+		v->lockv.nr_gaps = 0;
+		return seen.lockv.nr_helpers <= most;
+	}
+	v->lock.nr_helpers = seen.lock.nr_helpers;
+	v->lock.nr_gaps = 0;
+	return seen.lock.nr_helpers <= most;
+}
+
 /* Puts the result where it has to be. Returns false if it cannot be right. */
 static bool expect_result(struct fuzz_memory *f, struct fuzz_call *c, struct answer *answer)
 {
 	const struct fuzz_command *command = c->command;
-	size_t result = c->at + command->result, end = c->at + command->size;
+	size_t result = c->at + command->result, end = c->at + known_bytes(c);
 
 	if (end > writable_bytes()) {
 		if (!c->errors[0])
@@ -606,7 +734,10 @@ static bool expect_result(struct fuzz_memory *f, struct fuzz_call *c, struct ans
 		answer->min_vmas = nr_vmas;
 	}
 	set_result(c, answer);
-	memcpy(want + result, c->value.bytes + command->result, command->size - command->result);
+	if (!take_over_manner(f, c, answer))
+		return false;
+	memcpy(want + result, c->value.bytes + command->result,
+	       known_bytes(c) - command->result);
 	return true;
 }
 
@@ -620,7 +751,9 @@ static bool expect(struct fuzz_memory *f, struct fuzz_call *c)
 		return true;
 	exactly(c, 0);
 	if (c->command->cmd != MLOCK_RS_ABI && expect_arguments(c)) {
-		if (c->command->cmd == MLOCK_RS_QUERY) {
+		if (c->command->cmd == MLOCK_RS_PROGRESS) {
+			exactly(c, 0);
+		} else if (c->command->cmd == MLOCK_RS_QUERY) {
 			model_query(&f->arena, c->value.query.addr, c->value.query.len, &answer);
 			exactly(c, answer.error);
 		} else {
@@ -661,8 +794,14 @@ void fuzz_print_call(const struct fuzz_memory *f, const struct fuzz_call *c)
 			       c->value.lockv.flags);
 	else if (c->command)
 		ksft_print_msg("addr %#llx, len %#llx, flags %#x, reserved %#x\n",
-			       c->value.lock.addr, c->value.lock.len, c->value.lock.flags,
-			       c->value.lock.__reserved);
+			       c->value.lock.addr, c->value.lock.len, flags_of(c),
+			       reserved_of(c));
+	if (c->command && locks(c))
+		ksft_print_msg("%u workers, a slice of %u us\n",
+			       c->command->vector ? c->value.lockv.nr_workers :
+						    c->value.lock.nr_workers,
+			       c->command->vector ? c->value.lockv.slice_us :
+						    c->value.lock.slice_us);
 	ksft_print_msg("%s; has to be: %s", error_name(c->got), error_name(c->errors[0]));
 	printf(c->errors[0] == c->errors[1] ? "\n" : " or %s\n", error_name(c->errors[1]));
 	model_states(&f->arena, pages);

@@ -42,7 +42,8 @@ __u64 fuzz_below(struct fuzz_memory *f, __u64 n);
 struct fuzz_command {
 	const char *name;
 	unsigned long cmd;
-	size_t size;
+	/* Of the newest version, and of the first one. */
+	size_t size, first_size;
 	/* Offsets: where the kernel begins to write, and of a field, or SIZE_MAX. */
 	size_t result, nr_vmas;
 	__u32 known_flags;
@@ -51,7 +52,7 @@ struct fuzz_command {
 	int errors[6];
 };
 
-#define NR_FUZZ_COMMANDS	6
+#define NR_FUZZ_COMMANDS	7
 extern const struct fuzz_command fuzz_commands[NR_FUZZ_COMMANDS];
 
 union fuzz_argument {
@@ -61,6 +62,7 @@ union fuzz_argument {
 	struct mlock_rs_unlockv unlockv;
 	struct mlock_rs_query query;
 	struct mlock_rs_abi abi;
+	struct mlock_rs_progress progress;
 	unsigned char bytes[72];
 };
 

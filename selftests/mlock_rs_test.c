@@ -49,19 +49,22 @@ int mlock_rs(int fd, const void *addr, size_t len, struct mlock_rs_lock *res)
 }
 
 /* In what follows the kernel has to overwrite each -1, so that a zero is an answer. */
+int mlock_rs_call(int fd, struct mlock_rs_lock *arg)
+{
+	arg->locked = -1;
+	arg->populated = -1;
+	arg->fail_addr = -1;
+	arg->nr_vmas = -1;
+	arg->error = -1;
+	arg->nr_helpers = -1;
+	arg->nr_gaps = -1;
+	return ioctl(fd, MLOCK_RS_LOCK, arg) ? -errno : 0;
+}
+
 int mlock_rs_flags(int fd, const void *addr, size_t len, __u32 flags, struct mlock_rs_lock *res)
 {
-	struct mlock_rs_lock arg = {
-		.addr = (uintptr_t)addr,
-		.len = len,
-		.flags = flags,
-		.locked = -1,
-		.populated = -1,
-		.fail_addr = -1,
-		.nr_vmas = -1,
-		.error = -1,
-	};
-	int ret = ioctl(fd, MLOCK_RS_LOCK, &arg) ? -errno : 0;
+	struct mlock_rs_lock arg = { .addr = (uintptr_t)addr, .len = len, .flags = flags };
+	int ret = mlock_rs_call(fd, &arg);
 
 	if (res)
 		*res = arg;
@@ -97,6 +100,8 @@ int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32
 		.fail_addr = -1,
 		.nr_vmas = -1,
 		.error = -1,
+		.nr_helpers = -1,
+		.nr_gaps = -1,
 	};
 	int ret = ioctl(fd, MLOCK_RS_LOCKV, &arg) ? -errno : 0;
 
@@ -142,6 +147,24 @@ int mlock_rs_query(int fd, const void *addr, size_t len, struct mlock_rs_query *
 	if (res)
 		*res = arg;
 	return ret;
+}
+
+int mlock_rs_progress(int fd, struct mlock_rs_progress *res)
+{
+	*res = (struct mlock_rs_progress) {
+		.wanted = -1,
+		.populated = -1,
+		.nr_calls = -1,
+		.__reserved_out = -1,
+	};
+	return ioctl(fd, MLOCK_RS_PROGRESS, res) ? -errno : 0;
+}
+
+bool mlock_rs_has(int fd, __u64 features)
+{
+	struct mlock_rs_abi abi;
+
+	return !ioctl(fd, MLOCK_RS_ABI, &abi) && (abi.features & features) == features;
 }
 
 int mlock_2(const void *addr, size_t len)

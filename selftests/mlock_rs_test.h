@@ -24,6 +24,12 @@ int mlock_rs_open(void);
 /* LOCK. Returns 0 or -errno; @res (may be NULL) gets what the kernel wrote back. */
 int mlock_rs(int fd, const void *addr, size_t len, struct mlock_rs_lock *res);
 
+/*
+ * LOCK with all that @arg asks for, which also gets what the kernel wrote back. Returns 0 or
+ * -errno.
+ */
+int mlock_rs_call(int fd, struct mlock_rs_lock *arg);
+
 /* LOCK with flags, and the other ioctls, in the same way. */
 int mlock_rs_flags(int fd, const void *addr, size_t len, __u32 flags, struct mlock_rs_lock *res);
 int mlock_rs_unlock(int fd, const void *addr, size_t len, struct mlock_rs_unlock *res);
@@ -32,6 +38,10 @@ int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32
 int mlock_rs_unlockv(int fd, const struct mlock_rs_range *ranges, size_t nr,
 		     struct mlock_rs_unlockv *res);
 int mlock_rs_query(int fd, const void *addr, size_t len, struct mlock_rs_query *res);
+int mlock_rs_progress(int fd, struct mlock_rs_progress *res);
+
+/* Whether the module has all of these MLOCK_RS_FEATURE_*. */
+bool mlock_rs_has(int fd, __u64 features);
 
 /* mlock(2) and mlock2(2), with -errno. */
 int mlock_2(const void *addr, size_t len);

@@ -271,22 +271,32 @@ FIXTURE(stats_errors)
 FIXTURE_VARIANT(stats_errors)
 {
 	unsigned int nr;
-	size_t size;
+	/* Of the first version, and of the newest one. */
+	size_t first_size, size;
 };
 
 /* clang-format off */
 FIXTURE_VARIANT_ADD(stats_errors, lock) {
-	.nr = _IOC_NR(MLOCK_RS_LOCK), .size = MLOCK_RS_LOCK_SIZE_VER0 };
+	.nr = _IOC_NR(MLOCK_RS_LOCK), .first_size = MLOCK_RS_LOCK_SIZE_VER0,
+	.size = sizeof(struct mlock_rs_lock) };
 FIXTURE_VARIANT_ADD(stats_errors, unlock) {
-	.nr = _IOC_NR(MLOCK_RS_UNLOCK), .size = MLOCK_RS_UNLOCK_SIZE_VER0 };
+	.nr = _IOC_NR(MLOCK_RS_UNLOCK), .first_size = MLOCK_RS_UNLOCK_SIZE_VER0,
+	.size = sizeof(struct mlock_rs_unlock) };
 FIXTURE_VARIANT_ADD(stats_errors, lockv) {
-	.nr = _IOC_NR(MLOCK_RS_LOCKV), .size = MLOCK_RS_LOCKV_SIZE_VER0 };
+	.nr = _IOC_NR(MLOCK_RS_LOCKV), .first_size = MLOCK_RS_LOCKV_SIZE_VER0,
+	.size = sizeof(struct mlock_rs_lockv) };
 FIXTURE_VARIANT_ADD(stats_errors, unlockv) {
-	.nr = _IOC_NR(MLOCK_RS_UNLOCKV), .size = MLOCK_RS_UNLOCKV_SIZE_VER0 };
+	.nr = _IOC_NR(MLOCK_RS_UNLOCKV), .first_size = MLOCK_RS_UNLOCKV_SIZE_VER0,
+	.size = sizeof(struct mlock_rs_unlockv) };
 FIXTURE_VARIANT_ADD(stats_errors, query) {
-	.nr = _IOC_NR(MLOCK_RS_QUERY), .size = MLOCK_RS_QUERY_SIZE_VER0 };
+	.nr = _IOC_NR(MLOCK_RS_QUERY), .first_size = MLOCK_RS_QUERY_SIZE_VER0,
+	.size = sizeof(struct mlock_rs_query) };
 FIXTURE_VARIANT_ADD(stats_errors, abi) {
-	.nr = _IOC_NR(MLOCK_RS_ABI), .size = MLOCK_RS_ABI_SIZE_VER0 };
+	.nr = _IOC_NR(MLOCK_RS_ABI), .first_size = MLOCK_RS_ABI_SIZE_VER0,
+	.size = sizeof(struct mlock_rs_abi) };
+FIXTURE_VARIANT_ADD(stats_errors, progress) {
+	.nr = _IOC_NR(MLOCK_RS_PROGRESS), .first_size = MLOCK_RS_PROGRESS_SIZE_VER0,
+	.size = sizeof(struct mlock_rs_progress) };
 /* clang-format on */
 
 FIXTURE_SETUP(stats_errors)
@@ -312,7 +322,7 @@ static int call(int dev, unsigned int nr, size_t size, void *arg)
 /* The manual page: "Calls that failed, by errno". Without a range, they count as no call. */
 TEST_F(stats_errors, structure_too_short)
 {
-	ASSERT_EQ(-EINVAL, call(self->dev, variant->nr, variant->size - 1, self->addr));
+	ASSERT_EQ(-EINVAL, call(self->dev, variant->nr, variant->first_size - 1, self->addr));
 	expect_rises(_metadata, &self->watch, "errors-EINVAL 1");
 }
 
