@@ -37,7 +37,13 @@ static void stop_unless(bool ok, const char *what)
 
 int held_lock(struct held_call *h)
 {
-	return mlock_rs(h->dev, h->addr, HELD_NR_PAGES * page_size, &h->res);
+	h->res = (struct mlock_rs_lock) {
+		.addr = (uintptr_t)h->addr,
+		.len = HELD_NR_PAGES * page_size,
+		.flags = h->flags,
+		.nr_workers = h->nr_workers,
+	};
+	return mlock_rs_call(h->dev, &h->res);
 }
 
 int held_mlock(struct held_call *h)
@@ -122,8 +128,15 @@ static void die_with(pid_t parent)
 		_exit(0);
 }
 
+static void do_nothing(int sig)
+{
+	(void)sig;
+}
+
 static void inside(struct held_call *h)
 {
+	/* As signal() does it: a call that can be restarted is. */
+	signal(SIGUSR1, do_nothing);
 	start_threads(h);
 	/*
 	 * Brings in all there is, code and stacks too: a fault that has to read waits for the mmap
@@ -321,6 +334,14 @@ bool held_waits_to_read(struct held_call *h, enum held_thread_name who)
 	return waits(h, who, false);
 }
 
+/* Interruptible or not. */
+static bool sleeps(pid_t tid)
+{
+	char state = thread_state(tid);
+
+	return state == 'D' || state == 'S';
+}
+
 bool held_back(struct held_call *h, int (*run)(struct held_call *h), size_t nr_pages, size_t page)
 {
 	unsigned long long begin = now_ns();
@@ -331,10 +352,15 @@ bool held_back(struct held_call *h, int (*run)(struct held_call *h), size_t nr_p
 		return false;
 	/* LOCK reads ahead before it takes the lock: the VMAs say when it has. */
 	while (status_number(h->pid, "VmLck:") * 1024L != (long)(nr_pages * page_size) ||
-	       thread_state(h->thread[CALL].tid) != 'D')
+	       !sleeps(h->thread[CALL].tid))
 		if (held_returned(h, CALL) || give_up(begin))
 			return false;
 	return true;
+}
+
+bool held_signal(struct held_call *h, enum held_thread_name who)
+{
+	return !syscall(SYS_tgkill, h->pid, h->thread[who].tid, SIGUSR1);
 }
 
 const char *held_states(struct held_call *h)

@@ -20,6 +20,8 @@
 #include "trace.h"
 
 #define HELD_NR_PAGES	8UL
+/* A page that has come while a later one is held back. */
+#define HELD_READY_PAGE	2UL
 /* For a test: it starts three processes, which takes long on a kernel with checkers. */
 #define HELD_TEST_SECONDS	120
 #define HUGE_SIZE	(2UL << 20)
@@ -56,8 +58,13 @@ struct held_call {
 	/* HUGE_SIZE, of which a page is there. */
 	char *huge;
 
-	/* What LOCK wrote back. */
+	/* What LOCK is asked for beside the range, and what it wrote back. */
+	__u32 flags, nr_workers;
 	struct mlock_rs_lock res;
+	/* What a thread of the process has got from PROGRESS. */
+	struct mlock_rs_progress progress;
+	/* The page that other threads take away, see held_ops.h. */
+	size_t victim;
 	struct held_thread thread[NR_HELD_THREADS];
 	/* The mmap lock events of all of them, since they were started. */
 	struct trace trace;
@@ -101,6 +108,9 @@ bool held_sleeps_in(struct held_call *h, enum held_thread_name who, const char *
 /* The same for the mmap lock: the last that the thread did is to start to wait, and it sleeps. */
 bool held_waits_to_write(struct held_call *h, enum held_thread_name who);
 bool held_waits_to_read(struct held_call *h, enum held_thread_name who);
+
+/* Has the thread get SIGUSR1, which interrupts system calls and does nothing else. */
+bool held_signal(struct held_call *h, enum held_thread_name who);
 
 /* Looks at the process from inside: its states, its VmLck. Returns the states of the pages. */
 const char *held_states(struct held_call *h);

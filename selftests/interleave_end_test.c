@@ -17,7 +17,6 @@
 #include "held_call.h"
 #include "mlock_rs_test.h"
 
-#define READY_PAGE	2UL
 #define HELD_PAGE	5UL
 #define EXIT_STATUS	42
 
@@ -263,9 +262,9 @@ TEST_F_TIMEOUT(stop, ptrace_attach, HELD_TEST_SECONDS)
 	ASSERT_EQ(main, waitpid(main, &status, __WALL));
 	ASSERT_TRUE(WIFSTOPPED(status));
 	errno = 0;
-	word = ptrace(PTRACE_PEEKDATA, main, h->addr + READY_PAGE * page_size, NULL);
+	word = ptrace(PTRACE_PEEKDATA, main, h->addr + HELD_READY_PAGE * page_size, NULL);
 	EXPECT_EQ(0, errno);
-	EXPECT_EQ(page_byte(READY_PAGE), (char)word);
+	EXPECT_EQ(page_byte(HELD_READY_PAGE), (char)word);
 	ASSERT_EQ(0, ptrace(PTRACE_DETACH, main, NULL, NULL));
 
 	ASSERT_EQ(0, ptrace(PTRACE_ATTACH, call, NULL, NULL));

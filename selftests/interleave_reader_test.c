@@ -15,7 +15,6 @@
 #include "held_call.h"
 #include "mlock_rs_test.h"
 
-#define READY_PAGE	2UL
 #define HELD_PAGE	5UL
 
 /* Reads a file of /proc/PID from its start to its end. */
@@ -67,7 +66,7 @@ static int read_pagemap(struct held_call *h)
 	close(fd);
 	if (n != sizeof(entries))
 		return -EIO;
-	return entries[READY_PAGE] >> 63 ? 0 : -EBADMSG;
+	return entries[HELD_READY_PAGE] >> 63 ? 0 : -EBADMSG;
 }
 
 /* A debugger's look. */
@@ -81,11 +80,11 @@ static int read_mem(struct held_call *h)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	n = pread(fd, &byte, 1, (uintptr_t)h->addr + READY_PAGE * page_size);
+	n = pread(fd, &byte, 1, (uintptr_t)h->addr + HELD_READY_PAGE * page_size);
 	close(fd);
 	if (n != 1)
 		return -EIO;
-	return byte == page_byte(READY_PAGE) ? 0 : -EBADMSG;
+	return byte == page_byte(HELD_READY_PAGE) ? 0 : -EBADMSG;
 }
 
 static int query(struct held_call *h)
@@ -104,7 +103,7 @@ static int touch(const char *addr, size_t page)
 /* A page that is there. */
 static int touch_resident(struct held_call *h)
 {
-	return touch(h->addr + READY_PAGE * page_size, READY_PAGE);
+	return touch(h->addr + HELD_READY_PAGE * page_size, HELD_READY_PAGE);
 }
 
 /* A page fault that has to read. */

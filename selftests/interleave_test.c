@@ -13,134 +13,15 @@
 #include <sys/stat.h>
 
 #include "held_call.h"
+#include "held_ops.h"
 #include "mlock_rs_test.h"
 
-/* A page that has come, the one that does not come, and one that is next. */
-#define READY_PAGE	2UL
+/* The page that does not come, and the one that is next. */
 #define HELD_PAGE	5UL
 #define VICTIM_PAGE	6UL
 
 /* One hold of the mmap lock, see protocol_test. */
 #define STRICT	"start-write acquired-write acquired-read released-read"
-
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
-
-static char *victim(const struct held_call *h)
-{
-	return h->addr + VICTIM_PAGE * page_size;
-}
-
-/* The operations. Each returns 0 or -errno. */
-
-static int do_munmap(struct held_call *h)
-{
-	return munmap(victim(h), page_size) ? -errno : 0;
-}
-
-static int do_mmap_fixed(struct held_call *h)
-{
-	return mmap(victim(h), page_size, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 0;
-}
-
-static int do_mremap(struct held_call *h)
-{
-	return mremap(victim(h), page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED,
-		      h->elsewhere) == MAP_FAILED ? -errno : 0;
-}
-
-static int do_mprotect(struct held_call *h)
-{
-	return mprotect(victim(h), page_size, PROT_NONE) ? -errno : 0;
-}
-
-/* Nowhere near the range. */
-static int do_mmap_elsewhere(struct held_call *h)
-{
-	return mmap(h->elsewhere, page_size, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 0;
-}
-
-static int advise(char *addr, size_t len, int advice)
-{
-	return madvise(addr, len, advice) ? -errno : 0;
-}
-
-static int do_dontdump(struct held_call *h)
-{
-	return advise(victim(h), page_size, MADV_DONTDUMP);
-}
-
-static int do_collapse(struct held_call *h)
-{
-	return advise(h->huge, HUGE_SIZE, MADV_COLLAPSE);
-}
-
-static int do_dontneed(struct held_call *h)
-{
-	return advise(victim(h), page_size, MADV_DONTNEED);
-}
-
-static int do_dontneed_locked(struct held_call *h)
-{
-	return advise(h->addr + READY_PAGE * page_size, page_size, MADV_DONTNEED_LOCKED);
-}
-
-static int do_cold(struct held_call *h)
-{
-	return advise(victim(h), page_size, MADV_COLD);
-}
-
-static int do_populate(struct held_call *h)
-{
-	return advise(victim(h), page_size, MADV_POPULATE_READ);
-}
-
-static int do_munlock(struct held_call *h)
-{
-	return munlock(victim(h), page_size) ? -errno : 0;
-}
-
-static int do_unlock(struct held_call *h)
-{
-	struct mlock_rs_unlock res;
-	int ret = mlock_rs_unlock(h->dev, victim(h), page_size, &res);
-
-	return ret || res.unlocked == page_size ? ret : -EBADMSG;
-}
-
-/* What the other call has marked does not count twice. */
-static int do_lock(struct held_call *h)
-{
-	const size_t len = (HELD_NR_PAGES - VICTIM_PAGE) * page_size;
-	struct mlock_rs_lock res;
-	int ret = mlock_rs(h->dev, victim(h), len, &res);
-
-	return ret || (!res.locked && res.populated == len) ? ret : -EBADMSG;
-}
-
-static int do_mlock(struct held_call *h)
-{
-	return mlock_2(victim(h), page_size);
-}
-
-/* The child inherits no lock, however far the call has come. */
-static int do_fork(struct held_call *h)
-{
-	pid_t child = fork();
-	int status;
-
-	if (child < 0)
-		return -errno;
-	if (!child)
-		_exit(vmlck() || count(states(h->addr, HELD_NR_PAGES), 'L') ||
-		      count(states(h->addr, HELD_NR_PAGES), 'l'));
-	if (waitpid(child, &status, 0) != child)
-		return -errno;
-	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBADMSG;
-}
 
 FIXTURE(meanwhile)
 {
@@ -164,56 +45,56 @@ FIXTURE_VARIANT(meanwhile)
 
 /* clang-format off */
 FIXTURE_VARIANT_ADD(meanwhile, munmap) {
-	.run = do_munmap, .waits = true,
+	.run = op_munmap, .waits = true,
 	.after_lock = "LLLLLL.L", .after_mlock = "LLLLLL.L" };
 /* The new page was there before mlock(2) came to it: resident, not locked. */
 FIXTURE_VARIANT_ADD(meanwhile, mmap_fixed) {
-	.run = do_mmap_fixed, .waits = true,
+	.run = op_mmap_fixed, .waits = true,
 	.after_lock = "LLLLLLuL", .after_mlock = "LLLLLLUL" };
 FIXTURE_VARIANT_ADD(meanwhile, mremap) {
-	.run = do_mremap, .waits = true,
+	.run = op_mremap, .waits = true,
 	.after_lock = "LLLLLL.L", .elsewhere_after_lock = 'L',
 	.after_mlock = "LLLLLL.L", .elsewhere_after_mlock = 'l' };
 FIXTURE_VARIANT_ADD(meanwhile, mprotect) {
-	.run = do_mprotect, .waits = true, .mlock_ret = -ENOMEM,
+	.run = op_mprotect, .waits = true, .mlock_ret = -ENOMEM,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLll" };
 FIXTURE_VARIANT_ADD(meanwhile, mmap_elsewhere) {
-	.run = do_mmap_elsewhere, .waits = true,
+	.run = op_mmap_elsewhere, .waits = true,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 FIXTURE_VARIANT_ADD(meanwhile, madvise_dontdump) {
-	.run = do_dontdump, .waits = true,
+	.run = op_dontdump, .waits = true,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 FIXTURE_VARIANT_ADD(meanwhile, madvise_collapse) {
-	.run = do_collapse, .waits = true,
+	.run = op_collapse, .waits = true,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 /* Refused, for the memory is locked already. */
 FIXTURE_VARIANT_ADD(meanwhile, madvise_dontneed) {
-	.run = do_dontneed, .ret = -EINVAL,
+	.run = op_dontneed, .ret = -EINVAL,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 /* Takes the page away, not the mapping: this is not what the mmap lock is for. */
 FIXTURE_VARIANT_ADD(meanwhile, madvise_dontneed_locked) {
-	.run = do_dontneed_locked,
+	.run = op_dontneed_locked,
 	.after_lock = "LLlLLLLL", .after_mlock = "LLlLLLLL" };
 FIXTURE_VARIANT_ADD(meanwhile, madvise_cold) {
-	.run = do_cold, .ret = -EINVAL,
+	.run = op_cold, .ret = -EINVAL,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 FIXTURE_VARIANT_ADD(meanwhile, madvise_populate_read) {
-	.run = do_populate,
+	.run = op_populate,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 FIXTURE_VARIANT_ADD(meanwhile, munlock) {
-	.run = do_munlock, .waits = true,
+	.run = op_munlock, .waits = true,
 	.after_lock = "LLLLLLUL", .after_mlock = "LLLLLLUL" };
 FIXTURE_VARIANT_ADD(meanwhile, unlock) {
-	.run = do_unlock, .waits = true,
+	.run = op_unlock, .waits = true,
 	.after_lock = "LLLLLLUL", .after_mlock = "LLLLLLUL" };
 FIXTURE_VARIANT_ADD(meanwhile, lock) {
-	.run = do_lock, .waits = true,
+	.run = op_lock, .waits = true,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 FIXTURE_VARIANT_ADD(meanwhile, mlock) {
-	.run = do_mlock, .waits = true,
+	.run = op_mlock, .waits = true,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 FIXTURE_VARIANT_ADD(meanwhile, fork) {
-	.run = do_fork, .waits = true,
+	.run = op_fork, .waits = true,
 	.after_lock = "LLLLLLLL", .after_mlock = "LLLLLLLL" };
 /* clang-format on */
 
@@ -224,6 +105,7 @@ FIXTURE_SETUP(meanwhile)
 	self->held = held_start(self->dev, 1U << HELD_PAGE);
 	if (!self->held)
 		SKIP(return, "no FUSE: %s", strerror(errno));
+	self->held->victim = VICTIM_PAGE;
 }
 
 FIXTURE_TEARDOWN(meanwhile)
@@ -345,6 +227,7 @@ FIXTURE_SETUP(queue)
 	self->held = held_start(self->dev, 1U << FIRST_HELD | 1U << SECOND_HELD);
 	if (!self->held)
 		SKIP(return, "no FUSE: %s", strerror(errno));
+	self->held->victim = VICTIM_PAGE;
 }
 
 FIXTURE_TEARDOWN(queue)
@@ -374,7 +257,7 @@ TEST_F_TIMEOUT(queue, a_writer_that_was_there_before_the_downgrade, HELD_TEST_SE
 	fuse_hold(h->server, SECOND_HELD);
 	held_go(h, OTHER, variant->run);
 	ASSERT_TRUE(held_waits_to_write(h, OTHER));
-	held_go(h, THIRD, do_mmap_fixed);
+	held_go(h, THIRD, op_mmap_fixed);
 	ASSERT_TRUE(held_waits_to_write(h, THIRD));
 
 	fuse_answer(h->server, FIRST_HELD);

@@ -142,6 +142,7 @@ FIXTURE_VARIANT(fuse)
 	/* MADV_RANDOM */
 	bool random;
 	__u32 max_readahead;
+	__u32 flags, nr_workers;
 };
 
 /* clang-format off */
@@ -157,6 +158,14 @@ FIXTURE_VARIANT_ADD(fuse, little_readahead) {
 	.held_page = 70, .max_readahead = 4096 };
 FIXTURE_VARIANT_ADD(fuse, no_readahead) {
 	.held_page = 70, .max_readahead = 0 };
+FIXTURE_VARIANT_ADD(fuse, workers) {
+	.held_page = 70, .max_readahead = FUSE_MUCH_READAHEAD, .nr_workers = 2 };
+FIXTURE_VARIANT_ADD(fuse, yield) {
+	.held_page = 70, .max_readahead = FUSE_MUCH_READAHEAD,
+	.flags = MLOCK_RS_LOCK_YIELD, .nr_workers = 1 };
+FIXTURE_VARIANT_ADD(fuse, yield_and_workers) {
+	.held_page = 70, .max_readahead = FUSE_MUCH_READAHEAD,
+	.flags = MLOCK_RS_LOCK_YIELD, .nr_workers = 2 };
 /* clang-format on */
 
 FIXTURE_SETUP(fuse)
@@ -179,6 +188,8 @@ FIXTURE_SETUP(fuse)
 	if (variant->random)
 		ASSERT_EQ(0, madvise(self->addr, NR_PAGES * page_size, MADV_RANDOM));
 	self->call = new_call(self->dev, self->addr, NR_PAGES);
+	self->call->flags = variant->flags;
+	self->call->nr_workers = variant->nr_workers;
 	fuse_hold(self->server, variant->held_page);
 }
 
@@ -219,6 +230,23 @@ TEST_F(fuse, after_release_it_succeeds)
 		EXPECT_EQ(page_byte(i), self->addr[i * page_size]);
 }
 
+static void wait_ms(long ms)
+{
+	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
+/* Gives the call the time to notice something. */
+static bool has_looked_again(pid_t pid, const struct lock_call *call)
+{
+	/* Without the lock it may sleep until the page is there. */
+	if (!(call->flags & MLOCK_RS_LOCK_YIELD))
+		return wait_sleeps(pid, 3);
+	wait_ms(100);
+	return true;
+}
+
 TEST_F(fuse, other_signals_wait)
 {
 	pid_t child = start_held_back(_metadata, self->call);
@@ -226,7 +254,7 @@ TEST_F(fuse, other_signals_wait)
 
 	ASSERT_EQ(0, kill(child, SIGUSR1));
 	/* It has looked for the page again since, and could have noticed. */
-	ASSERT_TRUE(wait_sleeps(child, 3));
+	ASSERT_TRUE(has_looked_again(child, self->call));
 	EXPECT_FALSE(atomic_load(&self->call->returned));
 	EXPECT_EQ(0, atomic_load(&told->handler_ns));
 	released = now_ns();
@@ -241,15 +269,8 @@ TEST_F(fuse, sigkill_after_another_signal)
 	pid_t child = start_held_back(_metadata, self->call);
 
 	ASSERT_EQ(0, kill(child, SIGUSR1));
-	ASSERT_TRUE(wait_sleeps(child, 3));
+	ASSERT_TRUE(has_looked_again(child, self->call));
 	expect_killed(_metadata, child, self->call);
-}
-
-static void wait_ms(long ms)
-{
-	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
-
-	clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
 }
 
 /* By then the sleep between two looks at the page is as long as it gets. */
@@ -337,6 +358,9 @@ TEST_F(fuse, sigkill_while_it_waits_for_the_mmap_lock)
 	pid_t holder, sharer;
 	__u64 begin;
 
+	/* Nobody has to wait for a call that yields. */
+	if (variant->flags & MLOCK_RS_LOCK_YIELD)
+		return;
 	waiter = new_call(self->dev, map_region(NR_PAGES), NR_PAGES);
 	ASSERT_EQ(0, pipe2(go, O_CLOEXEC));
 	/* Makes the waiter, and is then held back with the lock of both. */

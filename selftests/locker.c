@@ -41,6 +41,19 @@ pid_t fork_with_test(void)
 	return child;
 }
 
+static int lock(struct lock_call *call)
+{
+	if (call->with_mlock)
+		return mlock_2(call->addr, call->len);
+	call->res = (struct mlock_rs_lock) {
+		.addr = (uintptr_t)call->addr,
+		.len = call->len,
+		.flags = call->flags,
+		.nr_workers = call->nr_workers,
+	};
+	return mlock_rs_call(call->dev, &call->res);
+}
+
 pid_t lock_call_start(struct lock_call *call)
 {
 	pid_t child = fork_with_test();
@@ -50,10 +63,7 @@ pid_t lock_call_start(struct lock_call *call)
 	if (call->before)
 		call->before(call);
 	atomic_store(&call->begun, true);
-	if (call->with_mlock)
-		call->ret = mlock_2(call->addr, call->len);
-	else
-		call->ret = mlock_rs(call->dev, call->addr, call->len, &call->res);
+	call->ret = lock(call);
 	atomic_store(&call->returned, true);
 	while (atomic_load(&call->stay))
 		usleep(1000);
@@ -75,5 +85,9 @@ bool wait_marked(pid_t pid, const struct lock_call *call)
 
 bool wait_held_back(pid_t pid, const struct lock_call *call)
 {
-	return wait_marked(pid, call) && wait_sleeps(pid, 3) && !atomic_load(&call->returned);
+	if (!wait_marked(pid, call))
+		return false;
+	/* With the lock it looks again and again, without it once will do. */
+	return (call->flags & MLOCK_RS_LOCK_YIELD ? wait_asleep(pid) : wait_sleeps(pid, 3)) &&
+	       !atomic_load(&call->returned);
 }

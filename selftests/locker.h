@@ -19,6 +19,8 @@ struct lock_call {
 	size_t len;
 	int dev;
 	bool with_mlock;
+	/* What LOCK is asked for beside the range. */
+	__u32 flags, nr_workers;
 	/* What the process does before the call, or NULL. */
 	void (*before)(struct lock_call *call);
 	/* As long as this is set, it touches no memory after the call but what is here. */
@@ -42,7 +44,7 @@ pid_t fork_with_test(void);
 /* Both return false if it does not come about. */
 /* Waits until the range is marked: from then on the process waits for the pages. */
 bool wait_marked(pid_t pid, const struct lock_call *call);
-/* Waits until it has marked the range and sleeps with the lock held, again and again. */
+/* Waits until it has marked the range and sleeps: with the lock held, again and again. */
 bool wait_held_back(pid_t pid, const struct lock_call *call);
 
 #endif /* MLOCK_RS_LOCKER_H */

@@ -74,6 +74,16 @@ bool wait_sleeps(pid_t tid, long times)
 	return true;
 }
 
+bool wait_asleep(pid_t tid)
+{
+	unsigned long long begin = now_ns();
+
+	while (thread_state(tid) != 'D' && thread_state(tid) != 'S')
+		if (give_up(begin))
+			return false;
+	return true;
+}
+
 bool wait_in(pid_t tid, const char *function)
 {
 	unsigned long long begin = now_ns();

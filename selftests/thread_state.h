@@ -28,6 +28,9 @@ long status_number(pid_t pid, const char *field);
 /* Waits until @tid has gone to sleep @times times more than now. Returns false if it hangs. */
 bool wait_sleeps(pid_t tid, long times);
 
+/* Waits until it sleeps, interruptibly or not. Returns false if it hangs. */
+bool wait_asleep(pid_t tid);
+
 /* Waits until it sleeps in this function of the kernel. Returns false if it hangs. */
 bool wait_in(pid_t tid, const char *function);
 
