@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Threads that help a LOCK to populate: they are threads of the caller for as long as the call
+ * takes, and what they do is done as the caller would have done it: the same memory policy, the
+ * same control groups, the same limits; the lowest address that fails is the one that is told.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "memcg.h"
+#include "mlock_rs_test.h"
+#include "thread_state.h"
+
+/* 32 MiB: worth the help of another thread. */
+#define NR_PAGES	8192UL
+#define LEN		(NR_PAGES * page_size)
+#define HUGE_SIZE	(2UL << 20)
+#define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
+
+FIXTURE(workers)
+{
+	int dev;
+	char *addr;
+	struct mlock_rs_lock arg;
+};
+
+FIXTURE_SETUP(workers)
+{
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	if (!mlock_rs_has(self->dev, MLOCK_RS_FEATURE_WORKERS))
+		SKIP(return, "the kernel has no CONFIG_VHOST_TASK");
+	self->addr = map_region(NR_PAGES);
+	no_huge_pages(self->addr, LEN);
+	self->arg = (struct mlock_rs_lock) {
+		.addr = (uintptr_t)self->addr, .len = LEN, .nr_workers = 2,
+	};
+}
+
+FIXTURE_TEARDOWN(workers)
+{
+	close(self->dev);
+}
+
+static void expect_all(struct __test_metadata *_metadata, const FIXTURE_DATA(workers) * self)
+{
+	EXPECT_EQ(0, self->arg.error);
+	EXPECT_EQ(0, self->arg.fail_addr);
+	EXPECT_EQ(LEN, self->arg.locked);
+	EXPECT_EQ(LEN, self->arg.populated);
+	EXPECT_EQ(NR_PAGES, resident_pages(self->addr, NR_PAGES));
+	EXPECT_EQ(LEN, vmlck());
+}
+
+/* The threads of this process. */
+static unsigned int nr_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	unsigned int nr = 0;
+	struct dirent *entry;
+
+	if (!dir)
+		abort();
+	while ((entry = readdir(dir)))
+		nr += entry->d_name[0] != '.';
+	closedir(dir);
+	return nr;
+}
+
+TEST_F(workers, help_and_are_gone_afterwards)
+{
+	const unsigned int before = nr_threads();
+
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(1, self->arg.nr_helpers);
+	EXPECT_EQ(before, nr_threads());
+	expect_all(_metadata, self);
+}
+
+/* The number of threads as another thread of the process sees it. */
+struct counter {
+	atomic_bool quit;
+	atomic_uint most;
+};
+
+static void *count_threads(void *arg)
+{
+	struct counter *c = arg;
+
+	while (!atomic_load(&c->quit)) {
+		unsigned int nr = status_number(getpid(), "Threads:");
+
+		if (nr > atomic_load(&c->most))
+			atomic_store(&c->most, nr);
+	}
+	return NULL;
+}
+
+static unsigned int most_threads_meanwhile(struct __test_metadata *_metadata,
+					   FIXTURE_DATA(workers) * self)
+{
+	struct counter counter = {};
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, count_threads, &counter));
+	while (!atomic_load(&counter.most))
+		sched_yield();
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	atomic_store(&counter.quit, true);
+	pthread_join(thread, NULL);
+	return atomic_load(&counter.most);
+}
+
+TEST_F(workers, are_threads_of_the_caller)
+{
+	EXPECT_EQ(3, most_threads_meanwhile(_metadata, self));
+	expect_all(_metadata, self);
+}
+
+TEST_F(workers, one_is_the_caller_alone)
+{
+	self->arg.nr_workers = 1;
+	EXPECT_EQ(2, most_threads_meanwhile(_metadata, self));
+	EXPECT_EQ(0, self->arg.nr_helpers);
+	expect_all(_metadata, self);
+}
+
+TEST_F(workers, many_more_than_cpus)
+{
+	const unsigned int before = nr_threads();
+
+	self->arg.nr_workers = MLOCK_RS_MAX_WORKERS;
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_LT(0, self->arg.nr_helpers);
+	EXPECT_GT(MLOCK_RS_MAX_WORKERS, self->arg.nr_helpers);
+	EXPECT_EQ(before, nr_threads());
+	expect_all(_metadata, self);
+}
+
+/* 0: up to the CPUs that the caller may run on. */
+TEST_F(workers, module_chooses)
+{
+	cpu_set_t cpus;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(cpus), &cpus));
+	self->arg.nr_workers = 0;
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(CPU_COUNT(&cpus) - 1, self->arg.nr_helpers);
+	EXPECT_EQ(0, self->arg.nr_workers);
+	expect_all(_metadata, self);
+}
+
+TEST_F(workers, module_chooses_nobody_for_one_cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+	self->arg.nr_workers = 0;
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(0, self->arg.nr_helpers);
+	expect_all(_metadata, self);
+}
+
+TEST_F(workers, module_chooses_nobody_for_a_page)
+{
+	self->arg.nr_workers = 0;
+	self->arg.len = page_size;
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(0, self->arg.nr_helpers);
+	EXPECT_EQ(page_size, self->arg.populated);
+}
+
+/* Without help it is the same call. */
+
+TEST_F(workers, limit_of_processes)
+{
+	const struct rlimit limit = { 1, 1 };
+
+	/* For a user that has no other process, and may not have more. */
+	ASSERT_EQ(0, setrlimit(RLIMIT_NPROC, &limit));
+	ASSERT_EQ(0, drop_privileges(1ULL << 14 /* CAP_IPC_LOCK */));
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(0, self->arg.nr_helpers);
+	expect_all(_metadata, self);
+}
+
+#define PIDS	"/sys/fs/cgroup/mlock_rs_pids"
+
+TEST_F(workers, control_group_with_no_more_pids)
+{
+	pid_t child;
+	int status;
+
+	if (write_text("/sys/fs/cgroup/cgroup.subtree_control", "+pids") ||
+	    (mkdir(PIDS, 0700) && errno != EEXIST))
+		SKIP(return, "no control group for pids");
+	ASSERT_EQ(0, write_text(PIDS "/pids.max", "1"));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (write_text(PIDS "/cgroup.procs", "0"))
+			_exit(1);
+		if (mlock_rs_call(self->dev, &self->arg))
+			_exit(2);
+		_exit(self->arg.nr_helpers || self->arg.populated != LEN ||
+		      resident_pages(self->addr, NR_PAGES) != NR_PAGES ? 3 : 0);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	rmdir(PIDS);
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(0, WEXITSTATUS(status));
+}
+
+/* Whoever finds it first: the lowest address is the one that counts. */
+TEST_F(workers, lowest_of_several_failures)
+{
+	/* Where the caller begins, where a helper might, and at the end. */
+	const size_t bad[] = { NR_PAGES / 4, NR_PAGES / 2 + 1, NR_PAGES - 1 };
+	size_t i;
+	int times;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		ASSERT_EQ(0, mprotect(self->addr + bad[i] * page_size, page_size, PROT_NONE));
+	for (times = 0; times < 8; times++) {
+		EXPECT_EQ(-ENOMEM, mlock_rs_call(self->dev, &self->arg));
+		EXPECT_EQ((uintptr_t)self->addr + bad[0] * page_size, self->arg.fail_addr);
+		EXPECT_EQ(bad[0] * page_size, self->arg.populated);
+		EXPECT_EQ(ENOMEM, self->arg.error);
+		/* What it says is there, is there. */
+		EXPECT_EQ(bad[0], resident_pages(self->addr, bad[0]));
+		ASSERT_EQ(0, munlock(self->addr, LEN));
+		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+	}
+}
+
+TEST_F(workers, end_of_a_file)
+{
+	const size_t in_file = NR_PAGES - 100;
+	int fd = memfd_create("workers", MFD_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, in_file * page_size));
+	ASSERT_EQ(self->addr, mmap(self->addr, LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+				   fd, 0));
+	EXPECT_EQ(-ENOMEM, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(in_file * page_size, self->arg.populated);
+	EXPECT_EQ((uintptr_t)self->addr + in_file * page_size, self->arg.fail_addr);
+	EXPECT_EQ(in_file, resident_pages(self->addr, in_file));
+}
+
+/* All of it in many VMAs, of which some are never populated, and a few are there already. */
+TEST_F(workers, many_vmas)
+{
+	size_t i;
+
+	for (i = 0; i < NR_PAGES; i += 128)
+		ASSERT_EQ(0, mprotect(self->addr + i * page_size, 64 * page_size, PROT_READ));
+	memset(self->addr + 64 * page_size, 1, 32 * page_size);
+	ASSERT_EQ(0, mlock_2(self->addr + 1000 * page_size, 1000 * page_size));
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(LEN - 1000 * page_size, self->arg.locked);
+	EXPECT_EQ(LEN, self->arg.populated);
+	EXPECT_EQ(NR_PAGES, resident_pages(self->addr, NR_PAGES));
+}
+
+TEST_F(workers, private_and_writable_file)
+{
+	char path[] = "/tmp/mlock_rs_workers.XXXXXX";
+	int fd = mkstemp(path);
+
+	ASSERT_LE(0, fd);
+	unlink(path);
+	ASSERT_EQ(0, ftruncate(fd, LEN));
+	ASSERT_EQ(self->addr, mmap(self->addr, LEN, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_FIXED, fd, 0));
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	expect_all(_metadata, self);
+	/* Copies of its own, as after mlock(2): nobody's writes would go to the file. */
+	EXPECT_EQ(LEN, smaps_bytes(self->addr, LEN, "Anonymous:"));
+}
+
+/* SIGKILL in the middle of work, from another process, again and again. */
+TEST_F(workers, sigkill)
+{
+	int times;
+
+	for (times = 0; times < 10; times++) {
+		__u64 begin = now_ns();
+		pid_t child = fork();
+		int status;
+
+		ASSERT_LE(0, child);
+		if (!child) {
+			mlock_rs_call(self->dev, &self->arg);
+			pause();
+		}
+		/* It has begun, and is not through. */
+		while (status_number(child, "VmLck:") <= 0)
+			ASSERT_FALSE(give_up(begin));
+		ASSERT_EQ(0, kill(child, SIGKILL));
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+	}
+}
+
+/* Memory and time are the caller's. */
+
+static struct memcg memcg;
+
+static long group_number(const char *file, const char *field)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", memcg.dir, file);
+	return field ? read_field(path, field) : read_number(path);
+}
+
+static long thread_us(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+	       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
+/* In the group: what it and the caller have used by the end of the call. */
+static int use_the_group(struct mlock_rs_lock *arg, int dev, long *us_of_caller)
+{
+	long before;
+	int ret;
+
+	if (memcg_enter(&memcg))
+		return -EIO;
+	before = thread_us();
+	ret = mlock_rs_call(dev, arg);
+	*us_of_caller = thread_us() - before;
+	return ret;
+}
+
+TEST_F(workers, memory_and_time_count_in_the_group_of_the_caller)
+{
+	long memory, us, us_of_caller = 0;
+
+	if (memcg_create(&memcg, "workers_test"))
+		SKIP(return, "no memory control groups");
+	memory = group_number("memory.current", NULL);
+	us = group_number("cpu.stat", "usage_usec");
+	EXPECT_EQ(0, use_the_group(&self->arg, self->dev, &us_of_caller));
+	EXPECT_EQ(1, self->arg.nr_helpers);
+	memory = group_number("memory.current", NULL) - memory;
+	us = group_number("cpu.stat", "usage_usec") - us;
+	ASSERT_EQ(0, memcg_leave());
+	/* All pages, and not only those that the caller has populated itself. */
+	EXPECT_LE((long)LEN, memory);
+	/* So is the time: two threads were at work, with much to do for each. */
+	TH_LOG("%ld us in the group, %ld us of it by the caller", us, us_of_caller);
+	EXPECT_LT(us_of_caller + us_of_caller / 4, us);
+	expect_all(_metadata, self);
+	munmap(self->addr, LEN);
+	memcg_destroy(&memcg);
+}
+
+TEST_F(workers, control_group_at_its_limit)
+{
+	pid_t child;
+	int status;
+
+	if (memcg_create(&memcg, "workers_test"))
+		SKIP(return, "no memory control groups");
+	ASSERT_EQ(0, memcg_set(&memcg, "memory.max", "8M"));
+	memcg_set(&memcg, "memory.swap.max", "0");
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (memcg_enter(&memcg))
+			_exit(1);
+		mlock_rs_call(self->dev, &self->arg);
+		_exit(2);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	/* The OOM killer of the group, which has the helper's pages in view as well. */
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIGKILL, WTERMSIG(status));
+	memcg_destroy(&memcg);
+}
+
+/* The memory policy is the caller's, for all pages. */
+
+#define NODE		1
+/* All of node 1 is 128 MiB, and not all of it is free. */
+#define NR_NODE_PAGES	4096UL
+
+static bool has_node(void)
+{
+	return !access("/sys/devices/system/node/node1", F_OK);
+}
+
+/* How many pages of the range are on another node. */
+static size_t elsewhere(char *addr, size_t nr_pages)
+{
+	static void *page[NR_NODE_PAGES];
+	static int status[NR_NODE_PAGES];
+	size_t i, nr = 0;
+
+	for (i = 0; i < nr_pages; i++)
+		page[i] = addr + i * page_size;
+	if (syscall(SYS_move_pages, 0, nr_pages, page, NULL, status, 0))
+		return nr_pages;
+	for (i = 0; i < nr_pages; i++)
+		nr += status[i] != NODE;
+	return nr;
+}
+
+TEST_F(workers, memory_policy_of_the_caller)
+{
+	unsigned long nodes = 1UL << NODE;
+
+	if (!has_node())
+		SKIP(return, "only one node");
+	ASSERT_EQ(0, syscall(SYS_set_mempolicy, MPOL_BIND, &nodes, 8 * sizeof(nodes)));
+	self->arg.len = NR_NODE_PAGES * page_size;
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(1, self->arg.nr_helpers);
+	EXPECT_EQ(0, elsewhere(self->addr, NR_NODE_PAGES));
+}
+
+TEST_F(workers, memory_policy_of_the_range)
+{
+	unsigned long nodes = 1UL << NODE;
+
+	if (!has_node())
+		SKIP(return, "only one node");
+	ASSERT_EQ(0, syscall(SYS_mbind, self->addr, NR_NODE_PAGES * page_size, MPOL_BIND, &nodes,
+			     8 * sizeof(nodes), 0));
+	self->arg.len = NR_NODE_PAGES * page_size;
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(1, self->arg.nr_helpers);
+	EXPECT_EQ(0, elsewhere(self->addr, NR_NODE_PAGES));
+}
+
+#define CPUSET	"/sys/fs/cgroup/mlock_rs_cpuset"
+
+TEST_F(workers, cpuset_of_the_caller)
+{
+	pid_t child;
+	int status;
+
+	if (!has_node())
+		SKIP(return, "only one node");
+	if (write_text("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset") ||
+	    (mkdir(CPUSET, 0700) && errno != EEXIST) ||
+	    write_text(CPUSET "/cpuset.mems", "1"))
+		SKIP(return, "no control group for nodes");
+	self->arg.len = NR_NODE_PAGES * page_size;
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (write_text(CPUSET "/cgroup.procs", "0"))
+			_exit(1);
+		if (mlock_rs_call(self->dev, &self->arg))
+			_exit(2);
+		_exit(elsewhere(self->addr, NR_NODE_PAGES) ? 3 : self->arg.nr_helpers != 1);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	rmdir(CPUSET);
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(0, WEXITSTATUS(status));
+}
+
+/* Pages of other sizes. */
+
+TEST_F(workers, transparent_huge_pages)
+{
+	char *huge = (char *)(((uintptr_t)self->addr + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
+	const size_t len = LEN - HUGE_SIZE;
+
+	if (madvise(huge, len, MADV_HUGEPAGE))
+		SKIP(return, "no transparent huge pages");
+	self->arg.addr = (uintptr_t)huge;
+	self->arg.len = len;
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(len, self->arg.populated);
+	EXPECT_EQ(len / page_size, resident_pages(huge, len / page_size));
+	/* Huge ones, whoever has brought them in; one may have been out of luck. */
+	EXPECT_LE(len / 2, smaps_bytes(huge, len, "AnonHugePages:"));
+}
+
+FIXTURE(hugetlb)
+{
+	int dev;
+	long nr_hugepages;
+};
+
+FIXTURE_SETUP(hugetlb)
+{
+	self->nr_hugepages = -1;
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	if (!mlock_rs_has(self->dev, MLOCK_RS_FEATURE_WORKERS))
+		SKIP(return, "the kernel has no CONFIG_VHOST_TASK");
+	self->nr_hugepages = read_number(NR_HUGEPAGES);
+}
+
+FIXTURE_TEARDOWN_PARENT(hugetlb)
+{
+	if (self->nr_hugepages >= 0)
+		write_number(NR_HUGEPAGES, self->nr_hugepages);
+}
+
+TEST_F(hugetlb, all_of_it_and_the_first_page_that_is_missing)
+{
+	const size_t nr = 8, len = nr * HUGE_SIZE;
+	struct mlock_rs_lock arg = { .len = len, .nr_workers = 2 };
+	char *addr;
+
+	write_number(NR_HUGEPAGES, nr);
+	if (read_number(NR_HUGEPAGES) < (long)nr)
+		SKIP(return, "no hugetlb pages");
+	addr = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, addr);
+	arg.addr = (uintptr_t)addr;
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &arg));
+	EXPECT_EQ(len, arg.populated);
+	EXPECT_EQ(0, arg.locked);
+	EXPECT_EQ(len / page_size, resident_pages(addr, len / page_size));
+
+	/* Two of them are taken away, and nobody has more. */
+	ASSERT_EQ(0, madvise(addr + len - 2 * HUGE_SIZE, 2 * HUGE_SIZE, MADV_DONTNEED));
+	write_number(NR_HUGEPAGES, nr - 1);
+	EXPECT_EQ(-ENOMEM, mlock_rs_call(self->dev, &arg));
+	EXPECT_EQ(ENOMEM, arg.error);
+	EXPECT_EQ(arg.populated, arg.fail_addr - (uintptr_t)addr);
+	EXPECT_LE(len - 2 * HUGE_SIZE, arg.populated);
+	EXPECT_GT(len, arg.populated);
+	munmap(addr, len);
+}
+
+TEST_HARNESS_MAIN
