@@ -153,7 +153,13 @@ void racer_stop(struct racer *r)
 
 void race_run(struct racer *r, struct race *race)
 {
-	size_t len = race->nr_pages * page_size;
+	struct mlock_rs_lock arg = {
+		.addr = (uintptr_t)race->addr,
+		.len = race->nr_pages * page_size,
+		.flags = race->flags,
+		.nr_workers = race->nr_workers,
+		.slice_us = race->slice_us,
+	};
 	__u64 begin;
 
 	race->before_last = false;
@@ -167,22 +173,31 @@ void race_run(struct racer *r, struct race *race)
 	begin = now_ns();
 	atomic_store(&r->begin, begin);
 	if (race->dev < 0)
-		race->ret = mlock_2(race->addr, len);
+		race->ret = mlock_2(race->addr, arg.len);
 	else
-		race->ret = mlock_rs(race->dev, race->addr, len, NULL);
+		race->ret = mlock_rs_call(race->dev, &arg);
 	race->ns = now_ns() - begin;
+	race->fail_addr = race->dev < 0 ? 0 : arg.fail_addr;
 
 	while (sem_wait(&r->done))
 		;
 }
 
+static char *victim(const struct race *race)
+{
+	return race->addr + race->victim * page_size;
+}
+
+bool race_victim_is_locked(const struct race *race)
+{
+	return race->victim != NO_VICTIM && is_locked(victim(race));
+}
+
 bool race_wrong_success(struct racer *r, const struct race *race)
 {
-	char *victim = race->addr + race->victim * page_size;
-
-	if (race->victim == NO_VICTIM || race->ret || is_locked(victim))
+	if (race->victim == NO_VICTIM || race->ret || is_locked(victim(race)))
 		return false;
-	return is_resident(r, victim) || race->before_last;
+	return is_resident(r, victim(race)) || race->before_last;
 }
 
 __u64 marking_ns(const char *addr, size_t nr_pages)

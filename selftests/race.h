@@ -21,8 +21,9 @@ pid_t racer_tid(const struct racer *r);
 void racer_stop(struct racer *r);
 
 struct race {
-	/* [in] /dev/mlock_rs, or -1 for mlock(2) */
+	/* [in] /dev/mlock_rs, or -1 for mlock(2); and what LOCK is asked for beside the range */
 	int dev;
+	__u32 flags, nr_workers, slice_us;
 	/* [in] The range. Nobody else may touch it. */
 	char *addr;
 	size_t nr_pages;
@@ -31,8 +32,9 @@ struct race {
 	/* [in] When: nanoseconds after the call began. */
 	__u64 delay_ns;
 
-	/* [out] What the call returned (0 or -errno), and how long it took. */
+	/* [out] What the call returned (0 or -errno), where it failed, and how long it took. */
 	int ret;
+	__u64 fail_addr;
 	__u64 ns;
 	/* [out] After the replacement the last page of the range was not yet resident. */
 	bool before_last;
@@ -49,6 +51,9 @@ void race_run(struct racer *r, struct race *race);
  * not.
  */
 bool race_wrong_success(struct racer *r, const struct race *race);
+
+/* Afterwards: whether the page that was replaced is locked. */
+bool race_victim_is_locked(const struct race *race);
 
 /*
  * How long it takes to mark the VMAs of a range, without populating it: the first part of a call,

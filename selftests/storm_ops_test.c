@@ -210,20 +210,23 @@ static int op_touch(struct thread *t)
 	return read(t->arena->zero, p.addr, p.len) < 0 ? -errno : 0;
 }
 
-static int lock_piece(struct thread *t, __u32 flags)
+static int lock_piece(struct thread *t, __u32 flags, __u32 nr_workers)
 {
 	struct piece p = random_piece(t);
 	struct mlock_rs_lock arg = {
 		.addr = (uintptr_t)p.addr,
 		.len = p.len,
 		.flags = flags,
+		.nr_workers = nr_workers,
+		.slice_us = flags & MLOCK_RS_LOCK_YIELD ? 1 + random_number(&t->random) % 100 : 0,
 	};
+	const size_t populated = flags & MLOCK_RS_LOCK_ONFAULT ? 0 : p.len;
 	int ret = ioctl(t->arena->dev, MLOCK_RS_LOCK, &arg) ? -errno : 0;
 
 	atomic_fetch_add(ret ? &t->arena->refused : &t->arena->locked, 1);
 	if (-ret != (int)arg.error || arg.locked > p.len)
 		return -EBADMSG;
-	if (!ret && (arg.populated != (flags ? 0 : p.len) || arg.fail_addr || !arg.nr_vmas))
+	if (!ret && (arg.populated != populated || arg.fail_addr || !arg.nr_vmas))
 		return -EBADMSG;
 	/* A failure before the first change has changed nothing. */
 	if (ret && !arg.nr_vmas && (arg.locked || arg.populated))
@@ -233,12 +236,22 @@ static int lock_piece(struct thread *t, __u32 flags)
 
 static int op_lock(struct thread *t)
 {
-	return lock_piece(t, 0);
+	return lock_piece(t, 0, 0);
+}
+
+static int op_lock_helped(struct thread *t)
+{
+	return lock_piece(t, 0, 2);
+}
+
+static int op_lock_yield(struct thread *t)
+{
+	return lock_piece(t, MLOCK_RS_LOCK_YIELD, 1 + random_number(&t->random) % 2);
 }
 
 static int op_lock_onfault(struct thread *t)
 {
-	return lock_piece(t, MLOCK_RS_LOCK_ONFAULT);
+	return lock_piece(t, MLOCK_RS_LOCK_ONFAULT, 0);
 }
 
 static int op_unlock(struct thread *t)
@@ -333,7 +346,8 @@ static const struct op {
 	{ "fork", op_fork, {} },
 	{ "touch", op_touch, { EFAULT } },
 	{ "LOCK", op_lock, { ENOMEM } },
-	{ "LOCK", op_lock, { ENOMEM } },
+	{ "LOCK with a helper", op_lock_helped, { ENOMEM } },
+	{ "LOCK with YIELD", op_lock_yield, { ENOMEM, ESTALE } },
 	{ "LOCK on fault", op_lock_onfault, { ENOMEM } },
 	{ "UNLOCK", op_unlock, { ENOMEM } },
 	{ "LOCKV", op_lockv, { ENOMEM } },
@@ -450,23 +464,22 @@ TEST_F_TIMEOUT(storm, every_operation_at_once, HANG_SECONDS)
 
 struct locker {
 	int dev;
-	char *addr;
-	size_t len;
+	struct mlock_rs_lock arg;
 	atomic_uint calls;
 };
 
 static void *lock_and_unlock(void *arg)
 {
 	struct locker *l = arg;
-	struct mlock_rs_unlock unlock = { .addr = (uintptr_t)l->addr, .len = l->len };
+	struct mlock_rs_unlock unlock = { .addr = l->arg.addr, .len = l->arg.len };
 
 	for (;;) {
-		if (mlock_rs(l->dev, l->addr, l->len, NULL))
+		if (mlock_rs_call(l->dev, &l->arg))
 			abort();
 		atomic_fetch_add(&l->calls, 1);
 		if (ioctl(l->dev, MLOCK_RS_UNLOCK, &unlock))
 			abort();
-		madvise(l->addr, l->len, MADV_DONTNEED);
+		madvise((void *)(uintptr_t)l->arg.addr, l->arg.len, MADV_DONTNEED);
 	}
 	return NULL;
 }
@@ -484,8 +497,11 @@ static void lock_until_the_end(int dev, __u64 random, enum end how)
 		pthread_t thread;
 
 		lockers[i].dev = dev;
-		lockers[i].len = 256 * page_size;
-		lockers[i].addr = map_region(256);
+		lockers[i].arg.len = 256 * page_size;
+		lockers[i].arg.addr = (uintptr_t)map_region(256);
+		/* One of them strict and alone, the other one not. */
+		lockers[i].arg.flags = i ? MLOCK_RS_LOCK_YIELD : 0;
+		lockers[i].arg.nr_workers = i + 1;
 		if (pthread_create(&thread, NULL, lock_and_unlock, &lockers[i]))
 			_exit(1);
 	}
