@@ -26,6 +26,8 @@ void call_on_model(const struct call *call, struct model *m, struct answer *answ
 	case CALL_LOCK:
 	case CALL_LOCKV:
 		return model_edit(m, LOCK_RESIDENT, range, call->nr_ranges, answer);
+	case CALL_LOCK_YIELD:
+		return model_yield_begin(m, range, answer);
 	case CALL_LOCK_ONFAULT:
 		return model_edit(m, LOCK_ONFAULT, range, call->nr_ranges, answer);
 	case CALL_UNLOCK:
@@ -47,9 +49,22 @@ void call_on_model(const struct call *call, struct model *m, struct answer *answ
 
 static void lock_on_kernel(struct call *call, int dev)
 {
-	struct mlock_rs_lock res;
-	int ret = mlock_rs_flags(dev, (void *)(uintptr_t)call->range->addr, call->range->len,
-				 call->kind == CALL_LOCK ? 0 : MLOCK_RS_LOCK_ONFAULT, &res);
+	struct mlock_rs_lock res = {
+		.addr = call->range->addr,
+		.len = call->range->len,
+	};
+	int ret;
+
+	if (call->kind == CALL_LOCK_ONFAULT)
+		res.flags = MLOCK_RS_LOCK_ONFAULT;
+	/* Gives the lock up as soon as somebody wants it. */
+	if (call->kind == CALL_LOCK_YIELD) {
+		res.flags = MLOCK_RS_LOCK_YIELD;
+		res.slice_us = 1;
+	}
+	/* Other calls alone now and then, and not alone now and then. */
+	res.nr_workers = call->range->addr / page_size % 4 ? 1 : 2;
+	ret = mlock_rs_call(dev, &res);
 
 	call->answer = (struct answer) {
 		.error = -ret == (int)res.error ? -ret : CONTRADICTION,
@@ -116,6 +131,7 @@ static void query_on_kernel(struct call *call, int dev)
 		.locked = res.locked,
 		.onfault = res.onfault,
 		.resident = res.resident,
+		.max_resident = res.resident,
 		.state = res.state,
 		.min_vmas = res.nr_vmas,
 		.max_vmas = res.nr_vmas,
@@ -136,6 +152,7 @@ void call_on_kernel(struct call *call, int dev)
 	memset(&call->answer, 0, sizeof(call->answer));
 	switch (call->kind) {
 	case CALL_LOCK:
+	case CALL_LOCK_YIELD:
 	case CALL_LOCK_ONFAULT:
 		return lock_on_kernel(call, dev);
 	case CALL_UNLOCK:
@@ -201,6 +218,7 @@ bool history_overlaps(const struct history *h)
 
 static const char *const names[] = {
 	[CALL_LOCK] = "LOCK",
+	[CALL_LOCK_YIELD] = "LOCK YIELD",
 	[CALL_LOCK_ONFAULT] = "LOCK ONFAULT",
 	[CALL_UNLOCK] = "UNLOCK",
 	[CALL_LOCKV] = "LOCKV",
@@ -255,6 +273,7 @@ static void describe_answer(const struct history *h, const struct call *call, ch
 	switch (call->kind) {
 	case CALL_LOCK:
 	case CALL_LOCKV:
+	case CALL_LOCK_YIELD:
 	case CALL_LOCK_ONFAULT:
 		snprintf(text, size, "%s%llu newly locked, %llu populated, %u VMAs", failed,
 			 a->changed / page_size, a->populated / page_size, a->min_vmas);

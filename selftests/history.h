@@ -9,8 +9,8 @@
 #include "lock_model.h"
 
 enum call_kind {
-	CALL_LOCK, CALL_LOCK_ONFAULT, CALL_UNLOCK, CALL_LOCKV, CALL_UNLOCKV, CALL_QUERY,
-	CALL_MUNMAP, CALL_MMAP, CALL_MPROTECT,
+	CALL_LOCK, CALL_LOCK_YIELD, CALL_LOCK_ONFAULT, CALL_UNLOCK, CALL_LOCKV, CALL_UNLOCKV,
+	CALL_QUERY, CALL_MUNMAP, CALL_MMAP, CALL_MPROTECT,
 };
 
 #define CALL_RANGES	3
@@ -41,7 +41,10 @@ struct history {
 	struct call call[HISTORY_CALLS];
 };
 
-/* What the call does at its instant. LOCK and LOCKV leave pages pending. */
+/*
+ * What the call does at its instant, or its first one. LOCK and LOCKV leave pages pending, LOCK
+ * with YIELD begins.
+ */
 void call_on_model(const struct call *call, struct model *m, struct answer *answer);
 
 /* Makes the call, and sets its answer. */

@@ -14,14 +14,17 @@
  * it may find the VMAs locked and the pages on their way. So the search gives a LOCK two instants,
  * edit and end, and puts nothing but QUERYs between them.
  *
- * What a QUERY sees there. Mappings and flags do not change while it looks, but residency does: it
- * looks at one page after the other while LOCK brings in one page after the other, in the order of
- * their addresses. Still the number of resident pages that it finds is that of an instant. The
- * number of pages of its range that are there when it begins is a lower bound, the number when it
- * ends an upper one, for a page that came never goes; between the two the number grew in steps of
- * one, so it was once what was found. Hence an exact comparison, with as many pages brought in
- * before it as make it true; the fewest that do are the best choice, because they leave every later
- * QUERY all that any other choice would leave.
+ * A LOCK with YIELD has two instants as well, edit and end, and anything may come between them.
+ * Which pages it has brought in by then the model leaves open.
+ *
+ * What a QUERY sees while a LOCK is at work. Mappings and flags do not change while it looks, but
+ * residency does: it looks at one page after the other while LOCK brings in one page after the
+ * other, in the order of their addresses. Still the number of resident pages that it finds is that
+ * of an instant. The number of pages of its range that are there when it begins is a lower bound,
+ * the number when it ends an upper one, for a page that came never goes; between the two the number
+ * grew in steps of one, so it was once what was found. Hence an exact comparison, with as many
+ * pages brought in before it as make it true; the fewest that do are the best choice, because they
+ * leave every later QUERY all that any other choice would leave.
  */
 #include "linearize.h"
 #include "kselftest.h"
@@ -39,7 +42,9 @@ struct state {
 	unsigned char done[HISTORY_THREADS];
 	/* The thread whose LOCK has done its edit and is not through. */
 	unsigned char locker;
-	unsigned char page[MODEL_PAGES - 6];
+	/* Whether a thread's LOCK with YIELD has done its edit and is not through. */
+	unsigned char yields[HISTORY_THREADS];
+	unsigned char page[MODEL_PAGES - HISTORY_THREADS - 6];
 	__u64 pending;
 };
 
@@ -153,6 +158,32 @@ static bool query_while_locking(const struct call *call, struct model *m, bool *
 	return true;
 }
 
+/* The LOCKs with YIELD that are between their two instants may bring in what others have left. */
+static void go_on(const struct walk *w, const struct state *s, struct model *m)
+{
+	unsigned int thread;
+
+	for (thread = 0; thread < HISTORY_THREADS; thread++)
+		if (s->yields[thread])
+			model_yield_goes_on(m, next_call(w, s, thread)->range);
+}
+
+/* The first instant of a LOCK with YIELD, which may be the only one. */
+static bool begin_to_yield(const struct call *call, struct state *s, unsigned int thread,
+			   struct model *m)
+{
+	struct answer expected;
+
+	call_on_model(call, m, &expected);
+	s->yields[thread] = expected.max_vmas > 0;
+	if (!s->yields[thread])
+		return answer_allows(&expected, &call->answer);
+	/* How it ends is to be seen. */
+	return expected.changed == call->answer.changed &&
+	       expected.min_vmas <= call->answer.min_vmas &&
+	       call->answer.max_vmas <= expected.max_vmas;
+}
+
 /*
  * The next instant of @thread, if it may be now and the call's answer is that of the model. Sets
  * @inside after a QUERY that has seen a LOCK at work.
@@ -170,6 +201,13 @@ static bool step(const struct walk *w, struct state *s, unsigned int thread, boo
 	} else if (s->locker != NOBODY) {
 		if (!call_only_looks(call) || !query_while_locking(call, &m, inside))
 			return false;
+	} else if (s->yields[thread]) {
+		if (!model_yield_end(&m, call->range, &call->answer))
+			return false;
+		s->yields[thread] = false;
+	} else if (call->kind == CALL_LOCK_YIELD) {
+		if (!begin_to_yield(call, s, thread, &m))
+			return false;
 	} else {
 		call_on_model(call, &m, &expected);
 		if (!answer_allows(&expected, &call->answer))
@@ -177,9 +215,10 @@ static bool step(const struct walk *w, struct state *s, unsigned int thread, boo
 		if (m.pending)
 			s->locker = thread;
 	}
-	from_model(s, &m);
-	if (s->locker != thread)
+	if (s->locker != thread && !s->yields[thread])
 		s->done[thread]++;
+	go_on(w, s, &m);
+	from_model(s, &m);
 	return true;
 }
 
@@ -203,7 +242,8 @@ static bool explore(struct walk *w, const struct state *s)
 	for (thread = 0; thread < HISTORY_THREADS; thread++) {
 		const struct call *call = next_call(w, s, thread);
 		struct state next = *s;
-		bool inside = false, begins = s->locker != thread, found;
+		bool begins = s->locker != thread && !s->yields[thread];
+		bool inside = false, found;
 
 		if (!call || call->begin > wait_after || !step(w, &next, thread, &inside))
 			continue;
@@ -265,6 +305,8 @@ void search_print(const struct history *h, const struct search *search)
 		printf(" %llu", call->begin);
 		model_populate(&m);
 		call_on_model(call, &m, &answer);
+		if (call->kind == CALL_LOCK_YIELD && answer.max_vmas)
+			model_yield_end(&m, call->range, &call->answer);
 	}
 	model_populate(&m);
 	model_states(&m, states);

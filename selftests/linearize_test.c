@@ -103,6 +103,7 @@ static void sees(struct history *h, unsigned int thread, __u64 begin, __u64 end,
 		a->min_vmas += !i || lower != (pages[i - 1] | ('a' - 'A'));
 	}
 	a->max_vmas = a->min_vmas;
+	a->max_resident = a->resident;
 	if (strspn(pages, "LF") == strlen(pages))
 		a->state = MLOCK_RS_QUERY_LOCKED_RESIDENT;
 }
@@ -289,6 +290,92 @@ TEST_F(judge, limit_exceeded_by_two_at_once)
 	EXPECT_ACCEPTED();
 }
 
+/* LOCK with YIELD of three pages, none of them locked before. */
+static struct call *yields(struct history *h, __u64 begin, __u64 end)
+{
+	return answers(add(h, 1, begin, end, CALL_LOCK_YIELD, 0, 3), 0, 3, 3, 1);
+}
+
+static void is_stale(struct call *call, size_t page, size_t populated)
+{
+	answers(call, ESTALE, 3, populated, 1)->answer.fail_addr = START + page * page_size;
+}
+
+TEST_F(judge, yield_alone)
+{
+	yields(&self->h, 3, 4);
+	sees(&self->h, 2, 5, 6, 0, "LLLu");
+	EXPECT_ACCEPTED();
+
+	self->h.nr_calls--;
+	sees(&self->h, 2, 5, 6, 0, "LLlu");
+	EXPECT_REFUSED();
+}
+
+TEST_F(judge, yield_and_a_page_unlocked_meanwhile)
+{
+	struct call *lock = yields(&self->h, 3, 10);
+
+	unlocks(&self->h, 2, 4, 5, 1, 1, 1);
+	is_stale(lock, 1, 1);
+	/* What came in, and whether the rest has, is left open. */
+	sees(&self->h, 0, 11, 12, 0, "LUlu");
+	EXPECT_ACCEPTED();
+	self->h.nr_calls--;
+	sees(&self->h, 0, 11, 12, 0, "luLu");
+	EXPECT_ACCEPTED();
+
+	/* Not at another page, */
+	is_stale(lock, 2, 1);
+	EXPECT_REFUSED();
+	/* and not with more than what lies before it. */
+	is_stale(lock, 1, 2);
+	EXPECT_REFUSED();
+}
+
+TEST_F(judge, yield_goes_on_although_a_page_is_unlocked)
+{
+	yields(&self->h, 3, 10);
+	unlocks(&self->h, 2, 4, 5, 1, 1, 1);
+	/* Unlocked within the call, as somebody has seen who saw it at work. */
+	sees(&self->h, 3, 6, 7, 0, "lulu");
+	sees(&self->h, 0, 11, 12, 0, "LULu");
+	EXPECT_REFUSED();
+}
+
+TEST_F(judge, yield_that_is_stale_without_a_reason)
+{
+	is_stale(yields(&self->h, 3, 10), 1, 1);
+	EXPECT_REFUSED();
+}
+
+/* As in 2008: there is a VMA, but it is another one. */
+TEST_F(judge, yield_populates_a_page_that_was_replaced)
+{
+	struct call *lock = yields(&self->h, 3, 8);
+
+	add(&self->h, 2, 4, 5, CALL_MMAP, 1, 1);
+	sees(&self->h, 0, 9, 10, 0, "LULu");
+	EXPECT_REFUSED();
+	is_stale(lock, 1, 1);
+	EXPECT_REFUSED();
+	self->h.nr_calls--;
+	sees(&self->h, 0, 9, 10, 0, "Lulu");
+	EXPECT_ACCEPTED();
+}
+
+TEST_F(judge, yield_and_all_that_does_no_harm)
+{
+	yields(&self->h, 3, 12);
+	/* Locked and unlocked elsewhere, and looked at. */
+	answers(add(&self->h, 2, 4, 5, CALL_LOCK, 3, 1), 0, 1, 1, 1);
+	sees(&self->h, 3, 4, 6, 0, "LllL");
+	add(&self->h, 2, 6, 7, CALL_MUNMAP, 3, 1);
+	sees(&self->h, 3, 8, 9, 0, "Lll.");
+	sees(&self->h, 0, 13, 14, 0, "LLL.");
+	EXPECT_ACCEPTED();
+}
+
 /*
  * Histories at random, from threads that take a mmap lock step by step. Which thread makes the next
  * step is random too.
@@ -469,6 +556,7 @@ static bool works_on(const struct sim_thread *t, const struct call *c)
 static void finish(struct sim *s, struct sim_thread *t, struct call *c)
 {
 	let_go(s, t);
+	c->answer.max_resident = c->answer.resident;
 	if (call_only_looks(c) && c->answer.locked == c->range->len &&
 	    c->answer.resident == c->range->len)
 		c->answer.state = MLOCK_RS_QUERY_LOCKED_RESIDENT;
@@ -596,6 +684,7 @@ static bool falsify(struct history *h, __u64 *random)
 		if (!*number)
 			continue;
 		*number += random_number(random) & 1 ? page_size : -page_size;
+		a->max_resident = a->resident;
 		return true;
 	}
 	return false;

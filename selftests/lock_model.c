@@ -88,7 +88,7 @@ static __u64 bytes_that(const struct model *m, __u64 among, unsigned char with)
 }
 
 /* Neighbours that differ in this are different VMAs. */
-#define VMA_MASK	((unsigned char)~PAGE_RESIDENT)
+#define VMA_MASK	((unsigned char)~(PAGE_RESIDENT | PAGE_MAYBE))
 
 static void count_vmas(const struct model *m, __u64 pages, struct answer *answer)
 {
@@ -188,9 +188,74 @@ void model_edit(struct model *m, enum lock_mode mode, const struct mlock_rs_rang
 		plan_populate(m, cover.pages, answer);
 }
 
+static __u64 whole_pages(const struct model *m, __u64 addr, __u64 len)
+{
+	struct cover cover = { .outside = NOWHERE };
+
+	cover_range(m, addr, len, &cover);
+	return cover.pages;
+}
+
+static void bring_in(struct model *m, size_t page)
+{
+	m->page[page] |= PAGE_RESIDENT;
+	m->page[page] &= ~PAGE_MAYBE;
+}
+
+void model_yield_begin(struct model *m, const struct mlock_rs_range *range, struct answer *answer)
+{
+	model_edit(m, LOCK_RESIDENT, range, 1, answer);
+	m->pending = 0;
+	if (answer->max_vmas)
+		model_yield_goes_on(m, range);
+}
+
+void model_yield_goes_on(struct model *m, const struct mlock_rs_range *range)
+{
+	__u64 pages = pages_that(m, whole_pages(m, range->addr, range->len), PAGE_LOCKED,
+				 PAGE_RESIDENT);
+	size_t i;
+
+	for (i = 0; i < m->nr_pages; i++)
+		if (pages >> i & 1)
+			m->page[i] |= PAGE_MAYBE;
+}
+
+/*
+ * Success: at this instant all of it is locked, and what is not there comes in. ESTALE: all before
+ * this page is locked, and this one is not, or only on fault. ENOMEM: as for a strict call, with
+ * all of it locked.
+ */
+bool model_yield_end(struct model *m, const struct mlock_rs_range *range,
+		     const struct answer *seen)
+{
+	__u64 pages = whole_pages(m, range->addr, range->len);
+	__u64 lost = pages & ~pages_that(m, pages, PAGE_LOCKED, PAGE_ONFAULT);
+	size_t i;
+
+	if (seen->error == ESTALE)
+		return lost && seen->fail_addr == address_of(m, __builtin_ctzll(lost)) &&
+		       seen->populated <= seen->fail_addr - range->addr;
+	if (lost || (seen->error && seen->error != ENOMEM))
+		return false;
+	for (i = 0; i < m->nr_pages; i++) {
+		if (!(pages >> i & 1))
+			continue;
+		if (!(m->page[i] & (PAGE_READ | PAGE_WRITE))) {
+			if (seen->error && seen->fail_addr == address_of(m, i))
+				return seen->populated == seen->fail_addr - range->addr;
+			/* What had come in before it was protected may be left alone. */
+			if (!(m->page[i] & (PAGE_RESIDENT | PAGE_MAYBE)))
+				return false;
+		}
+		bring_in(m, i);
+	}
+	return !seen->error && !seen->fail_addr && seen->populated == range->len;
+}
+
 void model_populate_next(struct model *m)
 {
-	m->page[__builtin_ctzll(m->pending)] |= PAGE_RESIDENT;
+	bring_in(m, __builtin_ctzll(m->pending));
 	m->pending &= m->pending - 1;
 }
 
@@ -215,17 +280,11 @@ void model_query(const struct model *m, __u64 addr, __u64 len, struct answer *an
 	answer->locked = bytes_that(m, cover.pages, PAGE_LOCKED);
 	answer->onfault = bytes_that(m, cover.pages, PAGE_ONFAULT);
 	answer->resident = bytes_that(m, cover.pages, PAGE_RESIDENT);
-	if (all && answer->locked == all && answer->resident == all && cover.outside == NOWHERE)
+	answer->max_resident = answer->resident + bytes_that(m, cover.pages, PAGE_MAYBE);
+	if (all && answer->locked == all && answer->max_resident == all &&
+	    cover.outside == NOWHERE)
 		answer->state = MLOCK_RS_QUERY_LOCKED_RESIDENT;
 	count_vmas(m, cover.pages, answer);
-}
-
-static __u64 whole_pages(const struct model *m, __u64 addr, __u64 len)
-{
-	struct cover cover = { .outside = NOWHERE };
-
-	cover_range(m, addr, len, &cover);
-	return cover.pages;
 }
 
 int model_munmap(struct model *m, __u64 addr, __u64 len)
@@ -273,7 +332,7 @@ int model_mprotect(struct model *m, __u64 addr, __u64 len, int prot)
 		/* Locked memory that becomes writable is copied at once, and so brought in. */
 		if ((old & (PAGE_LOCKED | PAGE_ONFAULT | PAGE_WRITE)) == PAGE_LOCKED &&
 		    access & PAGE_WRITE)
-			m->page[i] |= PAGE_RESIDENT;
+			bring_in(m, i);
 	}
 	return 0;
 }
@@ -302,7 +361,9 @@ bool answer_allows(const struct answer *expected, const struct answer *seen)
 	return expected->error == seen->error && expected->changed == seen->changed &&
 	       expected->populated == seen->populated && expected->fail_addr == seen->fail_addr &&
 	       expected->mapped == seen->mapped && expected->locked == seen->locked &&
-	       expected->onfault == seen->onfault && expected->resident == seen->resident &&
-	       expected->state == seen->state && expected->min_vmas <= seen->min_vmas &&
-	       seen->max_vmas <= expected->max_vmas;
+	       expected->onfault == seen->onfault && expected->resident <= seen->resident &&
+	       seen->max_resident <= expected->max_resident &&
+	       /* All is there only if all is. */
+	       (seen->resident == expected->max_resident ? expected->state : 0) == seen->state &&
+	       expected->min_vmas <= seen->min_vmas && seen->max_vmas <= expected->max_vmas;
 }

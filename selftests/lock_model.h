@@ -27,6 +27,8 @@
 #define PAGE_RESIDENT	0x08
 #define PAGE_READ	0x10
 #define PAGE_WRITE	0x20
+/* Not PAGE_RESIDENT, but a LOCK with YIELD may have brought it in, unless it did not get there. */
+#define PAGE_MAYBE	0x40
 
 struct model {
 	/* Nothing else is mapped where a call may look. */
@@ -47,8 +49,8 @@ struct answer {
 	int error;
 	/* LOCK, UNLOCK, LOCKV, UNLOCKV; @changed is locked or unlocked */
 	__u64 changed, populated, fail_addr;
-	/* QUERY */
-	__u64 mapped, locked, onfault, resident;
+	/* QUERY. An observed answer has twice the same. */
+	__u64 mapped, locked, onfault, resident, max_resident;
 	__u32 state;
 	/* VMAs that look the same may be one or several. An observed answer has twice the same. */
 	__u32 min_vmas, max_vmas;
@@ -64,6 +66,17 @@ void model_edit(struct model *m, enum lock_mode mode, const struct mlock_rs_rang
 /* Brings in the next pending page, or all of them. */
 void model_populate_next(struct model *m);
 void model_populate(struct model *m);
+
+/*
+ * LOCK with YIELD has two instants, and other changes may come between them. The first one is the
+ * VMA edit; an @answer with an errno or without VMAs is the end. Otherwise all of it may come in
+ * until the second one, model_yield_end(), which says whether @seen can be the answer.
+ */
+void model_yield_begin(struct model *m, const struct mlock_rs_range *range, struct answer *answer);
+/* While the call is between its two instants, after each change of others. */
+void model_yield_goes_on(struct model *m, const struct mlock_rs_range *range);
+bool model_yield_end(struct model *m, const struct mlock_rs_range *range,
+		     const struct answer *seen);
 
 void model_query(const struct model *m, __u64 addr, __u64 len, struct answer *answer);
 
