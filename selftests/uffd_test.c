@@ -3,12 +3,14 @@
  * Memory registered with userfaultfd: its faults wait for a handler in user space, which cannot be
  * while the mmap lock is held. So a strict call is refused before anything changes, whatever kind
  * of memory and registration it is, and a registration that comes in the last moment is seen too.
+ * A call with YIELD gives the lock up to wait, and the handler may do as it likes meanwhile.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
@@ -266,6 +268,200 @@ TEST_F(memory, after_closing_it_locks)
 	self->uffd = -1;
 	EXPECT_EQ(0, mlock_rs(self->dev, self->addr, 3 * self->unit, &self->res));
 	EXPECT_EQ(3 * self->unit, self->res.populated);
+}
+
+/* A handler, for one fault after the other. */
+struct handler {
+	int uffd;
+	size_t unit;
+	/* What it does before the fault is resolved, or instead of it. */
+	void (*meanwhile)(struct handler *h, char *at);
+	bool leaves_it;
+	atomic_bool quit;
+	atomic_uint faults, failed;
+};
+
+/* Brings the page in, or gives the one that is there to the mapping. Returns 0 or -errno. */
+static int resolve(struct handler *h, __u64 at, __u64 flags)
+{
+	struct uffdio_copy copy = { .dst = at, .len = h->unit };
+	struct uffdio_continue cont = { .range = { at, h->unit } };
+	struct uffdio_writeprotect wp = { .range = { at, h->unit } };
+	static char zeroes[HUGE_SIZE];
+
+	copy.src = (uintptr_t)zeroes;
+	if (flags & UFFD_PAGEFAULT_FLAG_WP)
+		return ioctl(h->uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
+	if (flags & UFFD_PAGEFAULT_FLAG_MINOR)
+		return ioctl(h->uffd, UFFDIO_CONTINUE, &cont) ? -errno : 0;
+	return ioctl(h->uffd, UFFDIO_COPY, &copy) ? -errno : 0;
+}
+
+static void *handle_faults(void *arg)
+{
+	struct handler *h = arg;
+	struct uffd_msg msg;
+
+	while (!atomic_load(&h->quit)) {
+		struct pollfd fault = { .fd = h->uffd, .events = POLLIN };
+		__u64 at;
+
+		if (poll(&fault, 1, 10) != 1 || read(h->uffd, &msg, sizeof(msg)) != sizeof(msg) ||
+		    msg.event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		at = msg.arg.pagefault.address & ~(__u64)(h->unit - 1);
+		atomic_fetch_add(&h->faults, 1);
+		if (h->meanwhile)
+			h->meanwhile(h, (void *)(uintptr_t)at);
+		/* EEXIST: a second fault of the same page. */
+		if (!h->leaves_it) {
+			int ret = resolve(h, at, msg.arg.pagefault.flags);
+
+			if (ret && ret != -EEXIST)
+				atomic_store(&h->failed, -ret);
+		}
+	}
+	return NULL;
+}
+
+static void start_handler(struct __test_metadata *_metadata, FIXTURE_DATA(memory) * self,
+			  struct handler *h, pthread_t *thread)
+{
+	h->uffd = self->uffd;
+	h->unit = self->unit == HUGE_SIZE ? HUGE_SIZE : page_size;
+	ASSERT_EQ(0, pthread_create(thread, NULL, handle_faults, h));
+}
+
+static void stop_handler(struct handler *h, pthread_t thread)
+{
+	atomic_store(&h->quit, true);
+	pthread_join(thread, NULL);
+}
+
+static int lock_yield(FIXTURE_DATA(memory) * self, __u32 flags, __u32 nr_workers)
+{
+	self->res = (struct mlock_rs_lock) {
+		.addr = (uintptr_t)self->addr,
+		.len = 3 * self->unit,
+		.flags = MLOCK_RS_LOCK_YIELD | flags,
+		.nr_workers = nr_workers,
+	};
+	return mlock_rs_call(self->dev, &self->res);
+}
+
+/* Takes the mmap lock for writing, which it could not if the call had kept it. */
+static void map_and_unmap(struct handler *h, char *at)
+{
+	char *page = mmap(NULL, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)h;
+	(void)at;
+	if (page == MAP_FAILED || munmap(page, page_size))
+		abort();
+}
+
+/* Only these have faults that wait: there is nothing to write-protect, and no page without one. */
+static bool faults(const FIXTURE_VARIANT(memory) * variant)
+{
+	return variant->mode & UFFDIO_REGISTER_MODE_MISSING;
+}
+
+static void expect_yielded(struct __test_metadata *_metadata, FIXTURE_DATA(memory) * self,
+			   const FIXTURE_VARIANT(memory) * variant, __u32 nr_workers)
+{
+	struct handler handler = { .meanwhile = map_and_unmap };
+	const size_t nr_pages = 3 * self->unit / page_size;
+	pthread_t thread;
+
+	start_handler(_metadata, self, &handler, &thread);
+	EXPECT_EQ(0, lock_yield(self, 0, nr_workers));
+	stop_handler(&handler, thread);
+	EXPECT_EQ(0, handler.failed);
+	EXPECT_EQ(3 * self->unit, self->res.populated);
+	EXPECT_EQ(variant->memory == HUGETLB ? 0 : 3 * self->unit, self->res.locked);
+	EXPECT_EQ(nr_pages, resident_pages(self->addr, nr_pages));
+	if (faults(variant)) {
+		EXPECT_LT(0, handler.faults);
+		EXPECT_LT(0, self->res.nr_gaps);
+	}
+}
+
+TEST_F(memory, yield_lets_the_handler_work)
+{
+	expect_yielded(_metadata, self, variant, 1);
+}
+
+TEST_F(memory, yield_with_a_helper)
+{
+	expect_yielded(_metadata, self, variant, 2);
+}
+
+/* The page that is waited for goes away, which sets nobody free by itself. */
+static void unmap_it(struct handler *h, char *at)
+{
+	struct uffdio_range range = { .start = (uintptr_t)at, .len = h->unit };
+
+	if (munmap(at, h->unit) || ioctl(h->uffd, UFFDIO_WAKE, &range))
+		abort();
+}
+
+TEST_F(memory, yield_and_the_handler_unmaps_the_page)
+{
+	struct handler handler = { .meanwhile = unmap_it, .leaves_it = true };
+	pthread_t thread;
+
+	if (!faults(variant))
+		return;
+	start_handler(_metadata, self, &handler, &thread);
+	EXPECT_EQ(-ESTALE, lock_yield(self, 0, 1));
+	stop_handler(&handler, thread);
+	EXPECT_EQ((uintptr_t)self->addr + self->unit, self->res.fail_addr);
+	EXPECT_GE(self->unit, self->res.populated);
+	EXPECT_EQ(1, handler.faults);
+}
+
+static void *interrupt_main_thread(void *arg)
+{
+	struct handler *h = arg;
+	__u64 begin = now_ns();
+
+	/* The fault has come, and nobody is going to resolve it. */
+	while (!atomic_load(&h->faults))
+		if (now_ns() - begin > 20000000000ULL)
+			abort();
+	while (!atomic_load(&h->quit)) {
+		kill(getpid(), SIGUSR1);
+		usleep(10000);
+	}
+	return NULL;
+}
+
+static void do_nothing(int sig)
+{
+	(void)sig;
+}
+
+TEST_F(memory, yield_can_be_interrupted)
+{
+	struct handler handler = { .leaves_it = true };
+	pthread_t thread, signaller;
+	sigset_t set;
+
+	if (!faults(variant))
+		return;
+	signal(SIGUSR1, do_nothing);
+	/* For this thread alone. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	start_handler(_metadata, self, &handler, &thread);
+	ASSERT_EQ(0, pthread_create(&signaller, NULL, interrupt_main_thread, &handler));
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	EXPECT_EQ(-EINTR, lock_yield(self, MLOCK_RS_LOCK_INTERRUPTIBLE, 1));
+	stop_handler(&handler, thread);
+	pthread_join(signaller, NULL);
+	EXPECT_EQ((uintptr_t)self->addr + self->unit, self->res.fail_addr);
+	EXPECT_EQ(self->unit, self->res.populated);
 }
 
 struct registrar {
