@@ -91,7 +91,11 @@ TEST_F(protocol, nothing_left_to_do)
 	EXPECT_STREQ(TRACE_STRICT, lock_sequence(&self->trace, self->tid));
 }
 
-TEST_F(protocol, pages_of_a_file)
+/*
+ * A file with nothing of it in memory: on a disk where there is one, so that a call has to read.
+ * Returns the file, mapped.
+ */
+static char *map_cold_file(struct __test_metadata *_metadata)
 {
 	const char *dir = getenv("TEST_DISK");
 	char path[256], page[4096] = "x";
@@ -99,7 +103,6 @@ TEST_F(protocol, pages_of_a_file)
 	size_t i;
 	int fd;
 
-	/* On a disk where there is one, so that the call has to read: it may not drop the lock. */
 	snprintf(path, sizeof(path), "%s/mlock_rs_XXXXXX", dir ? dir : "/tmp");
 	fd = mkstemp(path);
 	ASSERT_LE(0, fd);
@@ -112,11 +115,18 @@ TEST_F(protocol, pages_of_a_file)
 	ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM));
 	file = mmap(NULL, NR_PAGES * page_size, PROT_READ, MAP_SHARED, fd, 0);
 	ASSERT_NE(MAP_FAILED, file);
+	close(fd);
+	return file;
+}
 
+TEST_F(protocol, pages_of_a_file)
+{
+	char *file = map_cold_file(_metadata);
+
+	/* It may not drop the lock to read. */
 	EXPECT_EQ(0, traced_lock(_metadata, self, file, NR_PAGES * page_size, 0));
 	EXPECT_STREQ(TRACE_STRICT, lock_sequence(&self->trace, self->tid));
 	munmap(file, NR_PAGES * page_size);
-	close(fd);
 }
 
 TEST_F(protocol, failure_while_populating)
@@ -170,6 +180,38 @@ TEST_F(protocol, mlock_gives_the_lock_up_before_it_populates)
 	EXPECT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
 	ASSERT_EQ(0, trace_stop(&self->trace));
 	EXPECT_STREQ(TRACE_GAVE_UP, lock_sequence(&self->trace, self->tid));
+}
+
+/* Once it populates, it goes from one VMA to the next without giving the lock up again, */
+TEST_F(protocol, mlock_populates_many_vmas_with_one_more_hold)
+{
+	size_t i;
+
+	for (i = 1; i < NR_PAGES; i += 2)
+		ASSERT_EQ(0, mprotect(self->addr + i * page_size, page_size, PROT_READ));
+	trace_start(&self->trace);
+	EXPECT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
+	ASSERT_EQ(0, trace_stop(&self->trace));
+	EXPECT_STREQ(TRACE_GAVE_UP, lock_sequence(&self->trace, self->tid));
+}
+
+/* but for each page that it has to wait for. */
+TEST_F(protocol, mlock_gives_the_lock_up_to_wait_for_a_page)
+{
+	const char *once_more = TRACE_GAVE_UP " " TRACE_READ, *sequence;
+	char *file;
+
+	if (!getenv("TEST_DISK"))
+		SKIP(return, "no disk to wait for");
+	file = map_cold_file(_metadata);
+	trace_start(&self->trace);
+	EXPECT_EQ(0, mlock_2(file, NR_PAGES * page_size));
+	ASSERT_EQ(0, trace_stop(&self->trace));
+	sequence = lock_sequence(&self->trace, self->tid);
+	EXPECT_EQ(sequence, strstr(sequence, once_more)) {
+		TH_LOG("%s", sequence);
+	}
+	munmap(file, NR_PAGES * page_size);
 }
 
 TEST_HARNESS_MAIN
