@@ -11,7 +11,7 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     io::Errno,
 };
-use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
 
 /// An open `/dev/mlock_rs`. Clones share it.
 #[derive(Clone, Debug)]
@@ -35,6 +35,14 @@ pub struct Abi {
     pub max_ranges: u32,
 }
 
+impl Abi {
+    /// Whether the module has all of these `MLOCK_RS_FEATURE_*` bits.
+    pub fn has(&self, features: u32) -> bool {
+        let features = u64::from(features);
+        self.features & features == features
+    }
+}
+
 /// What came of a [`Lock`]. The fields are `None` with mlock(2), which does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,6 +53,11 @@ pub struct Locked {
     pub populated: Option<u64>,
     /// Number of mappings in the ranges.
     pub mappings: Option<u32>,
+    /// How many threads helped to populate.
+    pub helpers: Option<u32>,
+    /// How often the mmap lock was given up and taken again; 0 unless
+    /// [`yielding`](Lock::yielding).
+    pub gaps: Option<u32>,
 }
 
 /// What came of an [`Unlock`]. The fields are `None` with mlock(2), which does not tell.
@@ -73,6 +86,18 @@ pub struct Query {
     pub mappings: u32,
     /// All of it is mapped, locked and resident. Never true for an empty range.
     pub locked_resident: bool,
+}
+
+/// How far the calls are that run through one open device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes that they are to populate, all together.
+    pub wanted: u64,
+    /// Bytes of them that are populated so far.
+    pub populated: u64,
+    /// How many calls there are.
+    pub calls: u32,
 }
 
 impl Device {
@@ -137,6 +162,9 @@ impl Device {
             device: self,
             ranges: Ranges::default(),
             on_fault: false,
+            workers: 0,
+            slice: None,
+            interruptible: false,
         }
     }
 
@@ -159,6 +187,40 @@ impl Device {
         };
         query(device.as_fd(), range)
             .map_err(|errno| Failure::without_result(errno).explain(Doing::Query))
+    }
+
+    /// How far the calls are that run now through this device and its clones, in other threads.
+    /// Open the device once more to follow one call alone. It waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::NotSupported`] with a module older than this; [`Rule::NeedsModule`] with mlock(2).
+    pub fn progress(&self) -> Result<Progress, Error> {
+        let Backend::Module { device, abi } = &*self.0 else {
+            return Err(Error::of(Doing::Query, Rule::NeedsModule));
+        };
+        supported(
+            abi,
+            "PROGRESS",
+            uapi::MLOCK_RS_FEATURE_PROGRESS,
+            Doing::Query,
+        )?;
+        let mut progress = uapi::mlock_rs_progress::default();
+        raw::call(device, &mut progress)
+            .map_err(|errno| Failure::without_result(errno).explain(Doing::Query))?;
+        Ok(Progress {
+            wanted: progress.wanted,
+            populated: progress.populated,
+            calls: progress.nr_calls,
+        })
+    }
+}
+
+/// Whether the module has what is asked for.
+fn supported(abi: &Abi, what: &'static str, feature: u32, doing: Doing) -> Result<(), Error> {
+    match abi.has(feature) {
+        true => Ok(()),
+        false => Err(Error::of(doing, Rule::NotSupported { what })),
     }
 }
 
@@ -220,6 +282,11 @@ pub struct Lock<'d> {
     device: &'d Device,
     ranges: Ranges,
     on_fault: bool,
+    /// 0 lets the module choose.
+    workers: u32,
+    /// How long others may wait, if it is to yield; 0 is the module's own choice.
+    slice: Option<Duration>,
+    interruptible: bool,
 }
 
 impl Lock<'_> {
@@ -246,15 +313,48 @@ impl Lock<'_> {
         self
     }
 
+    /// Let so many threads populate, the caller among them, instead of as many as the module finds
+    /// useful; 1 is the caller alone. The others are threads of this process while the call lasts.
+    /// If they cannot be had, or the module or the kernel cannot do that, fewer help.
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Do not let other threads wait for the mmap lock longer than about a millisecond, nor for a
+    /// page that waits for I/O or for a userfaultfd handler.
+    ///
+    /// The lock is given up now and then, so that the call no longer keeps other threads from
+    /// changing the ranges. It sees it if they do, and fails with [`Rule::Changed`].
+    pub fn yielding(self) -> Self {
+        self.yielding_every(Duration::ZERO)
+    }
+
+    /// As [`yielding`](Self::yielding), with another time that others may wait: up to a second, in
+    /// microseconds. 0 is the module's own choice.
+    pub fn yielding_every(mut self, slice: Duration) -> Self {
+        self.slice = Some(slice);
+        self
+    }
+
+    /// Let any signal with a handler end the call, not only one that ends the process:
+    /// [`Rule::Interrupted`], which says where to go on.
+    pub fn interruptible(mut self) -> Self {
+        self.interruptible = true;
+        self
+    }
+
     /// Lock: all ranges, in one hold of the mmap lock, at one instant.
     ///
     /// # Errors
     ///
     /// Nothing has changed after [`Rule::NotPermitted`], [`Rule::OverLimit`],
     /// [`Rule::NotMapped`], [`Rule::CannotSplit`], [`Rule::Userfaultfd`], [`Rule::BadRange`],
-    /// [`Rule::TooManyRanges`] and [`Rule::NoMemoryForCall`]. All of the ranges are locked after
+    /// [`Rule::TooManyRanges`], [`Rule::TooManyWorkers`], [`Rule::BadSlice`],
+    /// [`Rule::NotSupported`] and [`Rule::NoMemoryForCall`]. All of the ranges are locked after
     /// [`Rule::CannotPopulate`], [`Rule::NoMemoryForPage`] and [`Rule::PeerToPeer`], but not all
-    /// of them are resident.
+    /// of them are resident; the same holds for [`Rule::Interrupted`], if it has an address, and
+    /// for [`Rule::Changed`] but for what another thread has changed.
     pub fn run(self) -> Result<Locked, Error> {
         let doing = Doing::Lock {
             bytes: self.ranges.page_bytes(),
@@ -263,18 +363,14 @@ impl Lock<'_> {
             Backend::Module { device, abi } => (device.as_fd(), abi),
             Backend::Mlock { .. } => return self.with_mlock(doing),
         };
-        let flags = match self.on_fault {
-            true => uapi::MLOCK_RS_LOCK_ONFAULT,
-            false => 0,
-        };
+        let wanted = self.arguments(abi, doing)?;
         let (result, lock) = match self.ranges.0[..] {
             [range] => call(
                 device,
                 uapi::mlock_rs_lock {
                     addr: range.addr,
                     len: range.len,
-                    flags,
-                    ..Default::default()
+                    ..wanted
                 },
             ),
             _ => {
@@ -283,7 +379,9 @@ impl Lock<'_> {
                     uapi::mlock_rs_lockv {
                         ranges: self.ranges.addr(),
                         nr_ranges: self.ranges.count(),
-                        flags,
+                        flags: wanted.flags,
+                        nr_workers: wanted.nr_workers,
+                        slice_us: wanted.slice_us,
                         ..Default::default()
                     },
                 );
@@ -292,6 +390,8 @@ impl Lock<'_> {
                     populated: lockv.populated,
                     fail_addr: lockv.fail_addr,
                     nr_vmas: lockv.nr_vmas,
+                    nr_helpers: lockv.nr_helpers,
+                    nr_gaps: lockv.nr_gaps,
                     ..Default::default()
                 };
                 (result, lock)
@@ -302,6 +402,8 @@ impl Lock<'_> {
                 newly_locked: Some(lock.locked),
                 populated: Some(lock.populated),
                 mappings: Some(lock.nr_vmas),
+                helpers: Some(lock.nr_helpers),
+                gaps: Some(lock.nr_gaps),
             });
         };
         let failure = Failure {
@@ -315,6 +417,39 @@ impl Lock<'_> {
             over_limit: Limits::now().broken_by(self.ranges.page_bytes()),
         };
         Err(failure.explain(doing))
+    }
+
+    /// What is the same for one range and for many. A module that is older refuses what it does not
+    /// know; zeroes it takes.
+    fn arguments(&self, abi: &Abi, doing: Doing) -> Result<uapi::mlock_rs_lock, Error> {
+        let most = uapi::MLOCK_RS_MAX_WORKERS;
+        if self.workers > most {
+            return Err(Error::of(doing, Rule::TooManyWorkers { most }));
+        }
+        let mut wanted = uapi::mlock_rs_lock::default();
+        if self.on_fault {
+            wanted.flags |= uapi::MLOCK_RS_LOCK_ONFAULT;
+        }
+        if abi.has(uapi::MLOCK_RS_FEATURE_WORKERS) {
+            wanted.nr_workers = self.workers;
+        }
+        if let Some(slice) = self.slice {
+            supported(abi, "YIELD", uapi::MLOCK_RS_FEATURE_YIELD, doing)?;
+            let most = uapi::MLOCK_RS_MAX_SLICE_US;
+            wanted.flags |= uapi::MLOCK_RS_LOCK_YIELD;
+            wanted.slice_us = match u32::try_from(slice.as_micros()) {
+                // 0 would be the module's own choice, which is longer.
+                Ok(0) if !slice.is_zero() => 1,
+                Ok(slice) if slice <= most => slice,
+                _ => return Err(Error::of(doing, Rule::BadSlice)),
+            };
+        }
+        if self.interruptible {
+            let feature = uapi::MLOCK_RS_FEATURE_INTERRUPTIBLE;
+            supported(abi, "INTERRUPTIBLE", feature, doing)?;
+            wanted.flags |= uapi::MLOCK_RS_LOCK_INTERRUPTIBLE;
+        }
+        Ok(wanted)
     }
 
     fn with_mlock(&self, doing: Doing) -> Result<Locked, Error> {

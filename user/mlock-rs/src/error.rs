@@ -90,6 +90,18 @@ pub enum Rule {
         /// How many it takes.
         most: u32,
     },
+    /// More threads are to populate than the module takes. (EINVAL)
+    TooManyWorkers {
+        /// How many it takes.
+        most: u32,
+    },
+    /// The time that others may wait for the mmap lock is longer than a second. (EINVAL)
+    BadSlice,
+    /// The module is older than this.
+    NotSupported {
+        /// The name of what it does not know.
+        what: &'static str,
+    },
     /// The kernel has no memory for the call itself. (ENOMEM)
     NoMemoryForCall,
     /// Locked, but a page cannot be faulted in: no access, a guard region, past the end of the
@@ -112,6 +124,21 @@ pub enum Rule {
     PeerToPeer {
         /// The page.
         addr: u64,
+    },
+    /// A signal arrived. (EINTR)
+    Interrupted {
+        /// The first page that is not known to be resident: go on here. 0 if nothing was locked.
+        addr: u64,
+        /// How many bytes before it are resident.
+        populated: u64,
+    },
+    /// Another thread has unmapped, replaced or unlocked a page while the mmap lock was given up.
+    /// (ESTALE)
+    Changed {
+        /// The page.
+        addr: u64,
+        /// How many bytes before it are resident.
+        populated: u64,
     },
     /// mlock(2) says ENOMEM, and the limit is not the reason: there is a hole, or a page that
     /// cannot be faulted in. Part of the range may be locked.
@@ -175,6 +202,11 @@ impl Failure {
             Errno::NOMEM if self.changed => Rule::CannotPopulate { addr, populated },
             Errno::AGAIN => Rule::NoMemoryForPage { addr, populated },
             Errno::REMOTEIO => Rule::PeerToPeer { addr },
+            Errno::STALE => Rule::Changed { addr, populated },
+            Errno::INTR => Rule::Interrupted {
+                addr: if self.changed { addr } else { 0 },
+                populated,
+            },
             // A failure with an address is one of the range; a hole at 0 has none to show.
             Errno::NOMEM if addr != 0 && self.mapped_there => Rule::CannotSplit { addr },
             Errno::NOMEM if addr != 0 || self.hole_at_0 => Rule::NotMapped { addr },
@@ -224,6 +256,8 @@ impl Error {
             Rule::CannotPopulate { .. }
                 | Rule::NoMemoryForPage { .. }
                 | Rule::PeerToPeer { .. }
+                | Rule::Interrupted { addr: 1.., .. }
+                | Rule::Changed { .. }
                 | Rule::Mlock
                 | Rule::Other(_)
         )
@@ -259,6 +293,19 @@ impl Error {
                 .into(),
             Rule::BadRange => "Check the length.".into(),
             Rule::TooManyRanges { most } => format!("Lock {most} ranges at a time."),
+            Rule::TooManyWorkers { most } => format!("Ask for up to {most}, or for none."),
+            Rule::BadSlice => "Ask for a shorter time.".into(),
+            Rule::NotSupported { .. } => {
+                "Load a newer module, or do without: `mlockctl doctor` says what this one can."
+                    .into()
+            }
+            Rule::Interrupted { addr: 0, .. } => "Try again.".into(),
+            Rule::Interrupted { addr, .. } => {
+                format!("Lock the rest, from {addr:#x} on, or unlock the range.")
+            }
+            Rule::Changed { .. } => "Find the thread that unmaps, replaces or unlocks it; or lock \
+                it without yielding, then that thread has to wait."
+                .into(),
             Rule::NoMemoryForCall | Rule::NoMemoryForPage { .. } => {
                 "Free memory, raise the limit of the control group (memory.max), or lock less."
                     .into()
@@ -302,7 +349,8 @@ impl fmt::Display for Error {
         write!(f, "{}{}", self.doing, self.rule)?;
         if matches!(self.doing, Doing::Lock { .. } | Doing::Unlock) {
             f.write_str(match self.rule {
-                Rule::Mlock | Rule::Other(_) => "",
+                Rule::Mlock | Rule::Other(_) | Rule::NotSupported { .. } => "",
+                Rule::Changed { .. } => "; the rest of the range is locked, but not all in memory",
                 _ if self.nothing_changed() => "; nothing was changed",
                 _ => "; the range is locked, but not all of it is in memory",
             })?;
@@ -382,6 +430,13 @@ impl fmt::Display for Rule {
                     "there are more than the {most} ranges that one call can have"
                 )
             }
+            Rule::TooManyWorkers { most } => {
+                write!(f, "one call can have up to {most} threads")
+            }
+            Rule::BadSlice => f.write_str("others can be made to wait up to a second, not longer"),
+            Rule::NotSupported { what } => {
+                write!(f, "the module that is loaded does not know {what} yet")
+            }
             Rule::NoMemoryForCall => f.write_str("the kernel has no memory for the call"),
             Rule::CannotPopulate { addr, populated } => {
                 write!(f, "the page at {addr:#x} cannot be faulted in")?;
@@ -394,6 +449,22 @@ impl fmt::Display for Rule {
             }
             Rule::PeerToPeer { addr } => {
                 write!(f, "the page at {addr:#x} is memory of a device")
+            }
+            Rule::Interrupted { addr: 0, .. } => f.write_str("a signal arrived"),
+            Rule::Interrupted { addr, populated } => {
+                write!(
+                    f,
+                    "a signal arrived before the page at {addr:#x} was in memory"
+                )?;
+                after(f, *populated)
+            }
+            Rule::Changed { addr, populated } => {
+                write!(
+                    f,
+                    "another thread has unmapped, replaced or unlocked the page at {addr:#x} \
+                     meanwhile"
+                )?;
+                after(f, *populated)
             }
             Rule::Mlock => f.write_str(
                 "mlock(2) found a hole or a page that cannot be faulted in; it does not tell \
@@ -487,6 +558,15 @@ mod tests {
             (Errno::PERM, Rule::NotPermitted { wanted }),
             (Errno::AGAIN, Rule::NoMemoryForPage { addr, populated: 0 }),
             (Errno::REMOTEIO, Rule::PeerToPeer { addr }),
+            (Errno::STALE, Rule::Changed { addr, populated: 0 }),
+            // Nothing is locked: it had not yet begun.
+            (
+                Errno::INTR,
+                Rule::Interrupted {
+                    addr: 0,
+                    populated: 0,
+                },
+            ),
             (Errno::TOOBIG, Rule::Other(Errno::TOOBIG)),
         ] {
             assert_eq!(rule(errno, |_| ()), expected);
@@ -538,6 +618,9 @@ mod tests {
              the range is locked, but not all of it is in memory"
         );
         assert!(!cannot.nothing_changed());
+        let interrupted = |addr| Error::of(LOCK, Rule::Interrupted { addr, populated: 0 });
+        assert!(interrupted(0).nothing_changed());
+        assert!(!interrupted(4096).nothing_changed());
         assert!(Error::of(LOCK, Rule::BadRange).nothing_changed());
         assert!(!Error::of(LOCK, Rule::Mlock).nothing_changed());
     }

@@ -72,6 +72,35 @@
 //! # }
 //! ```
 //!
+//! # Much memory, and other threads that cannot wait
+//!
+//! Several threads populate if the range is worth it; [`workers`](Lock::workers) says how many.
+//! While a call runs, other threads of the process wait in `mmap(2)`, `munmap(2)` and the like.
+//! [`yielding`](Lock::yielding) lets them in; what they change in the range then makes the call
+//! fail. [`progress`](Device::progress) says how far it is.
+//!
+//! ```no_run
+//! use mlock_rs::{Device, FileMapping};
+//! use std::{thread, time::Duration};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::open()?;
+//! let file = FileMapping::open("/srv/index")?;
+//! thread::scope(|scope| {
+//!     let lock = device.lock().range(file.range()).workers(4).yielding().interruptible();
+//!     let call = scope.spawn(|| lock.run());
+//!     while !call.is_finished() {
+//!         if let Ok(progress) = device.progress() {
+//!             println!("{} of {} bytes", progress.populated, progress.wanted);
+//!         }
+//!         thread::sleep(Duration::from_millis(100));
+//!     }
+//!     call.join().expect("no panic")
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # When it fails
 //!
 //! An [`Error`] says which [`Rule`] was hit and, by [`Error::remedy`], what to do about it. `{}`
@@ -120,7 +149,7 @@ mod sys;
 )]
 pub mod uapi;
 
-pub use device::{Abi, Device, Lock, Locked, Query, Unlock, Unlocked};
+pub use device::{Abi, Device, Lock, Locked, Progress, Query, Unlock, Unlocked};
 pub use error::{Error, Result, Rule};
 pub use file::FileMapping;
 pub use limits::Limits;

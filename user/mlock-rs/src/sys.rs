@@ -45,6 +45,7 @@ argument! {
     mlock_rs_unlockv: MLOCK_RS_UNLOCKV,
     mlock_rs_query: MLOCK_RS_QUERY,
     mlock_rs_abi: MLOCK_RS_ABI,
+    mlock_rs_progress: MLOCK_RS_PROGRESS,
 }
 
 struct Call<'a, T>(&'a mut T);

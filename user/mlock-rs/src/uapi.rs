@@ -5,18 +5,30 @@
 pub const MLOCK_RS_DEVICE: &::core::ffi::CStr = c"/dev/mlock_rs";
 pub const MLOCK_RS_IOC_MAGIC: u32 = 187;
 pub const MLOCK_RS_LOCK_ONFAULT: u32 = 1;
+pub const MLOCK_RS_LOCK_YIELD: u32 = 2;
+pub const MLOCK_RS_LOCK_INTERRUPTIBLE: u32 = 4;
+pub const MLOCK_RS_MAX_WORKERS: u32 = 64;
+pub const MLOCK_RS_MAX_SLICE_US: u32 = 1000000;
+pub const MLOCK_RS_DEFAULT_SLICE_US: u32 = 1000;
 pub const MLOCK_RS_MAX_RANGES: u32 = 1024;
 pub const MLOCK_RS_LOCK_SIZE_VER0: u32 = 56;
+pub const MLOCK_RS_LOCK_SIZE_VER1: u32 = 72;
 pub const MLOCK_RS_UNLOCK_SIZE_VER0: u32 = 48;
 pub const MLOCK_RS_LOCKV_SIZE_VER0: u32 = 48;
+pub const MLOCK_RS_LOCKV_SIZE_VER1: u32 = 64;
 pub const MLOCK_RS_UNLOCKV_SIZE_VER0: u32 = 40;
 pub const MLOCK_RS_QUERY_LOCKED_RESIDENT: u32 = 1;
 pub const MLOCK_RS_QUERY_SIZE_VER0: u32 = 72;
-pub const MLOCK_RS_ABI_VERSION: u32 = 1;
+pub const MLOCK_RS_PROGRESS_SIZE_VER0: u32 = 32;
+pub const MLOCK_RS_ABI_VERSION: u32 = 2;
 pub const MLOCK_RS_FEATURE_LOCK: u32 = 1;
 pub const MLOCK_RS_FEATURE_ONFAULT: u32 = 2;
 pub const MLOCK_RS_FEATURE_VECTOR: u32 = 4;
 pub const MLOCK_RS_FEATURE_QUERY: u32 = 8;
+pub const MLOCK_RS_FEATURE_YIELD: u32 = 16;
+pub const MLOCK_RS_FEATURE_INTERRUPTIBLE: u32 = 32;
+pub const MLOCK_RS_FEATURE_PROGRESS: u32 = 64;
+pub const MLOCK_RS_FEATURE_WORKERS: u32 = 128;
 pub const MLOCK_RS_ABI_SIZE_VER0: u32 = 16;
 pub type __u32 = ::core::ffi::c_uint;
 pub type __u64 = ::core::ffi::c_ulonglong;
@@ -46,10 +58,14 @@ pub struct mlock_rs_lock {
     pub fail_addr: __u64,
     pub nr_vmas: __u32,
     pub error: __u32,
+    pub nr_workers: __u32,
+    pub slice_us: __u32,
+    pub nr_helpers: __u32,
+    pub nr_gaps: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of mlock_rs_lock"][::core::mem::size_of::<mlock_rs_lock>() - 56usize];
+    ["Size of mlock_rs_lock"][::core::mem::size_of::<mlock_rs_lock>() - 72usize];
     ["Alignment of mlock_rs_lock"][::core::mem::align_of::<mlock_rs_lock>() - 8usize];
     ["Offset of field: mlock_rs_lock::addr"][::core::mem::offset_of!(mlock_rs_lock, addr) - 0usize];
     ["Offset of field: mlock_rs_lock::len"][::core::mem::offset_of!(mlock_rs_lock, len) - 8usize];
@@ -67,6 +83,14 @@ const _: () = {
         [::core::mem::offset_of!(mlock_rs_lock, nr_vmas) - 48usize];
     ["Offset of field: mlock_rs_lock::error"]
         [::core::mem::offset_of!(mlock_rs_lock, error) - 52usize];
+    ["Offset of field: mlock_rs_lock::nr_workers"]
+        [::core::mem::offset_of!(mlock_rs_lock, nr_workers) - 56usize];
+    ["Offset of field: mlock_rs_lock::slice_us"]
+        [::core::mem::offset_of!(mlock_rs_lock, slice_us) - 60usize];
+    ["Offset of field: mlock_rs_lock::nr_helpers"]
+        [::core::mem::offset_of!(mlock_rs_lock, nr_helpers) - 64usize];
+    ["Offset of field: mlock_rs_lock::nr_gaps"]
+        [::core::mem::offset_of!(mlock_rs_lock, nr_gaps) - 68usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -112,10 +136,14 @@ pub struct mlock_rs_lockv {
     pub fail_addr: __u64,
     pub nr_vmas: __u32,
     pub error: __u32,
+    pub nr_workers: __u32,
+    pub slice_us: __u32,
+    pub nr_helpers: __u32,
+    pub nr_gaps: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of mlock_rs_lockv"][::core::mem::size_of::<mlock_rs_lockv>() - 48usize];
+    ["Size of mlock_rs_lockv"][::core::mem::size_of::<mlock_rs_lockv>() - 64usize];
     ["Alignment of mlock_rs_lockv"][::core::mem::align_of::<mlock_rs_lockv>() - 8usize];
     ["Offset of field: mlock_rs_lockv::ranges"]
         [::core::mem::offset_of!(mlock_rs_lockv, ranges) - 0usize];
@@ -133,6 +161,14 @@ const _: () = {
         [::core::mem::offset_of!(mlock_rs_lockv, nr_vmas) - 40usize];
     ["Offset of field: mlock_rs_lockv::error"]
         [::core::mem::offset_of!(mlock_rs_lockv, error) - 44usize];
+    ["Offset of field: mlock_rs_lockv::nr_workers"]
+        [::core::mem::offset_of!(mlock_rs_lockv, nr_workers) - 48usize];
+    ["Offset of field: mlock_rs_lockv::slice_us"]
+        [::core::mem::offset_of!(mlock_rs_lockv, slice_us) - 52usize];
+    ["Offset of field: mlock_rs_lockv::nr_helpers"]
+        [::core::mem::offset_of!(mlock_rs_lockv, nr_helpers) - 56usize];
+    ["Offset of field: mlock_rs_lockv::nr_gaps"]
+        [::core::mem::offset_of!(mlock_rs_lockv, nr_gaps) - 60usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -210,6 +246,33 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
+pub struct mlock_rs_progress {
+    pub flags: __u32,
+    pub __reserved: __u32,
+    pub wanted: __u64,
+    pub populated: __u64,
+    pub nr_calls: __u32,
+    pub __reserved_out: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of mlock_rs_progress"][::core::mem::size_of::<mlock_rs_progress>() - 32usize];
+    ["Alignment of mlock_rs_progress"][::core::mem::align_of::<mlock_rs_progress>() - 8usize];
+    ["Offset of field: mlock_rs_progress::flags"]
+        [::core::mem::offset_of!(mlock_rs_progress, flags) - 0usize];
+    ["Offset of field: mlock_rs_progress::__reserved"]
+        [::core::mem::offset_of!(mlock_rs_progress, __reserved) - 4usize];
+    ["Offset of field: mlock_rs_progress::wanted"]
+        [::core::mem::offset_of!(mlock_rs_progress, wanted) - 8usize];
+    ["Offset of field: mlock_rs_progress::populated"]
+        [::core::mem::offset_of!(mlock_rs_progress, populated) - 16usize];
+    ["Offset of field: mlock_rs_progress::nr_calls"]
+        [::core::mem::offset_of!(mlock_rs_progress, nr_calls) - 24usize];
+    ["Offset of field: mlock_rs_progress::__reserved_out"]
+        [::core::mem::offset_of!(mlock_rs_progress, __reserved_out) - 28usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
 pub struct mlock_rs_abi {
     pub features: __u64,
     pub version: __u32,
@@ -226,10 +289,11 @@ const _: () = {
     ["Offset of field: mlock_rs_abi::max_ranges"]
         [::core::mem::offset_of!(mlock_rs_abi, max_ranges) - 12usize];
 };
-pub const MLOCK_RS_LOCK: mlock_rs_ioctl = 3224943361;
+pub const MLOCK_RS_LOCK: mlock_rs_ioctl = 3225991937;
 pub const MLOCK_RS_UNLOCK: mlock_rs_ioctl = 3224419074;
-pub const MLOCK_RS_LOCKV: mlock_rs_ioctl = 3224419075;
+pub const MLOCK_RS_LOCKV: mlock_rs_ioctl = 3225467651;
 pub const MLOCK_RS_UNLOCKV: mlock_rs_ioctl = 3223894788;
 pub const MLOCK_RS_QUERY: mlock_rs_ioctl = 3225991941;
 pub const MLOCK_RS_ABI: mlock_rs_ioctl = 3222321926;
+pub const MLOCK_RS_PROGRESS: mlock_rs_ioctl = 3223370503;
 pub type mlock_rs_ioctl = ::core::ffi::c_uint;

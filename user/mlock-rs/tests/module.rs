@@ -3,7 +3,7 @@
 //! The crate against the module. The witnesses are the kernel's: VmLck, smaps, /proc/self/mem.
 
 use mlock_rs::{
-    Device, FileMapping, Limits, LockedBox, LockedRegion, LockedVec, Range, Rule, page_size,
+    Device, FileMapping, Limits, LockedBox, LockedRegion, LockedVec, Range, Rule, page_size, uapi,
 };
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
@@ -14,6 +14,8 @@ use std::{
     io::Write,
     os::unix::fs::FileExt,
     sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
 };
 use zeroize::Zeroize;
 
@@ -101,6 +103,8 @@ fn the_module_says_what_it_can_do() {
     assert!(abi.version >= 1);
     assert_eq!(abi.features & 0xf, 0xf);
     assert_eq!(abi.max_ranges, 1024);
+    assert!(abi.has(uapi::MLOCK_RS_FEATURE_LOCK | uapi::MLOCK_RS_FEATURE_QUERY));
+    assert!(!abi.has(1 << 31));
     assert!(device().fallback().is_none());
 }
 
@@ -400,4 +404,181 @@ fn mlock_is_used_only_when_asked_for_and_only_without_the_device() {
     let locked = vmlck();
     drop(region);
     assert!(vmlck() < locked);
+}
+
+/// Whether the module has it; one that has not must say so instead of doing something else.
+fn has(feature: u32) -> bool {
+    device().abi().unwrap().has(feature)
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
+fn workers_help_if_there_are_any() {
+    let mut pages = Pages::new(8192);
+    let range = Range::of(pages.get());
+    let device = device();
+    let (bytes, helpers) = (
+        Some(range.len()),
+        u32::from(has(uapi::MLOCK_RS_FEATURE_WORKERS)),
+    );
+
+    let done = device.lock().range(range).workers(1).run().unwrap();
+    assert_eq!((done.populated, done.helpers), (bytes, Some(0)));
+    device.unlock().range(range).run().unwrap();
+
+    // Other pages: these are there.
+    let mut pages = Pages::new(8192);
+    let range = Range::of(pages.get());
+    let done = device.lock().range(range).workers(2).run().unwrap();
+    assert_eq!((done.populated, done.helpers), (bytes, Some(helpers)));
+    assert!(device.query(range).unwrap().locked_resident);
+
+    let error = device.lock().range(range).workers(65).run().unwrap_err();
+    assert_eq!(*error.rule(), Rule::TooManyWorkers { most: 64 });
+    assert!(error.nothing_changed());
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
+fn yielding_gives_up_the_lock_now_and_then() {
+    let mut pages = Pages::new(4096);
+    let range = Range::of(pages.get());
+    let device = device();
+    let lock = || device.lock().range(range).workers(1);
+    if !has(uapi::MLOCK_RS_FEATURE_YIELD) {
+        let rule = Rule::NotSupported { what: "YIELD" };
+        assert_eq!(*lock().yielding().run().unwrap_err().rule(), rule);
+        assert!(!is_locked(range));
+        return;
+    }
+    let slice = Duration::from_micros(1);
+    let done = lock().yielding_every(slice).run().unwrap();
+    assert_eq!(done.populated, Some(range.len()));
+    assert!(done.gaps > Some(0), "{done:?}");
+    assert!(device.query(range).unwrap().locked_resident);
+
+    let done = lock().run().unwrap();
+    assert_eq!(done.gaps, Some(0), "strict");
+    let error = lock().yielding_every(Duration::from_secs(2)).run();
+    assert_eq!(*error.unwrap_err().rule(), Rule::BadSlice);
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
+fn what_others_change_meanwhile_makes_a_yielding_call_fail() {
+    if !has(uapi::MLOCK_RS_FEATURE_YIELD) {
+        return;
+    }
+    let mut pages = Pages::new(32768);
+    let range = Range::of(pages.get());
+    let last = Range::new(
+        (range.addr() + range.len()) as usize - page_size(),
+        page_size(),
+    );
+    let device = device();
+    let slice = Duration::from_micros(1);
+    let result = thread::scope(|scope| {
+        let lock = device.lock().range(range).workers(1).yielding_every(slice);
+        let call = scope.spawn(move || lock.run());
+        while device.progress().unwrap().populated == 0 && !call.is_finished() {}
+        // Gets in between, because the call yields; the page is locked, and not yet there.
+        device.unlock().range(last).run().unwrap();
+        call.join().unwrap()
+    });
+    let error = result.unwrap_err();
+    assert!(matches!(error.rule(), Rule::Changed { .. }), "{error}");
+    assert!(!error.nothing_changed());
+    device.unlock().range(range).run().unwrap();
+}
+
+/// Has a handler, so that the signal interrupts, and does not end the process.
+fn with_a_handler() -> signal_hook::SigId {
+    let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, flag).unwrap()
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
+fn a_signal_ends_an_interruptible_call_and_says_where_to_go_on() {
+    let device = device();
+    let mut pages = Pages::new(65536);
+    let range = Range::of(pages.get());
+    let lock = || device.lock().range(range).workers(1).interruptible();
+    if !has(uapi::MLOCK_RS_FEATURE_INTERRUPTIBLE) {
+        let what = "INTERRUPTIBLE";
+        assert_eq!(
+            *lock().run().unwrap_err().rule(),
+            Rule::NotSupported { what }
+        );
+        return;
+    }
+    let id = with_a_handler();
+    let result = thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let lock = lock();
+        let call = scope.spawn(move || {
+            tell.send(rustix::thread::gettid()).unwrap();
+            lock.run()
+        });
+        let thread = told.recv().unwrap();
+        while device.progress().unwrap().populated == 0 && !call.is_finished() {}
+        let (group, signal) = (rustix::process::getpid(), signal_hook::consts::SIGUSR1);
+        // SAFETY: there is a handler.
+        unsafe {
+            libc::syscall(
+                libc::SYS_tgkill,
+                group.as_raw_pid(),
+                thread.as_raw_pid(),
+                signal,
+            )
+        };
+        call.join().unwrap()
+    });
+    signal_hook::low_level::unregister(id);
+
+    let error = result.unwrap_err();
+    let &Rule::Interrupted { addr, populated } = error.rule() else {
+        panic!("{error}");
+    };
+    assert!(populated < range.len());
+    assert_eq!(addr, range.addr() + populated);
+    assert!(!error.nothing_changed());
+    let rest = Range::new(addr as usize, (range.len() - populated) as usize);
+    device.lock().range(rest).run().unwrap();
+    assert!(device.query(range).unwrap().locked_resident);
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
+fn progress_is_told_while_a_call_runs() {
+    let device = device();
+    if !has(uapi::MLOCK_RS_FEATURE_PROGRESS) {
+        let what = "PROGRESS";
+        let error = device.progress().unwrap_err();
+        assert_eq!(*error.rule(), Rule::NotSupported { what });
+        return;
+    }
+    let mut pages = Pages::new(65536);
+    let range = Range::of(pages.get());
+    let mut seen = Vec::new();
+    thread::scope(|scope| {
+        let lock = device.lock().range(range);
+        let call = scope.spawn(move || lock.run());
+        // Room, so that nothing is mapped while the call runs.
+        seen.reserve(1 << 20);
+        while !call.is_finished() && seen.len() < 1 << 20 {
+            seen.push(device.progress().unwrap());
+        }
+        call.join().unwrap().unwrap();
+    });
+    let during: Vec<_> = seen.iter().filter(|state| state.calls == 1).collect();
+    assert!(during.iter().any(|state| state.wanted == range.len()));
+    assert!(during.iter().all(|state| state.populated <= state.wanted));
+    assert!(during.is_sorted_by_key(|state| state.populated));
+    let on_its_way = during
+        .iter()
+        .any(|state| 0 < state.populated && state.populated < state.wanted);
+    assert!(on_its_way, "{} answers", during.len());
+    let after = device.progress().unwrap();
+    assert_eq!((after.calls, after.wanted), (0, 0));
 }

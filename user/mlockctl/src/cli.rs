@@ -50,6 +50,14 @@ pub(crate) struct Lock {
     #[arg(long)]
     pub(crate) on_fault: bool,
 
+    /// Let so many threads lock, instead of as many as the module finds useful; 1 to 64
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) workers: Option<u32>,
+
+    /// Give up the mmap lock now and then, so that ps(1) and others that look do not have to wait
+    #[arg(long = "yield")]
+    pub(crate) yielding: bool,
+
     /// Skip files larger than this: 4096, 64K, 100M, 2G (in powers of 1024)
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max: Option<u64>,
@@ -103,8 +111,8 @@ pub(crate) struct Doctor {
 
 /// Run a program whose mlock, mlock2 and munlock go through the device
 ///
-/// The program has to be linked dynamically. What it calls by syscall(2) itself, mlockall(2) and
-/// programs that gain privileges are not covered.
+/// The program has to be linked dynamically. mlockall(2), system calls that do not come by the C
+/// library, and programs that gain privileges are not covered.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Never use the system calls: without the device they fail with ENOSYS
@@ -115,7 +123,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) stats: bool,
 
-    /// The preload library [default: the one beside mlockctl or in its lib directory]
+    /// The preload library [default: the one beside mlockctl, or in ../lib/mlock_rs from there]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) library: Option<PathBuf>,
 

@@ -4,7 +4,7 @@
 
 use crate::{Failure, cli::Doctor};
 use indicatif::BinaryBytes;
-use mlock_rs::{Device, Limits, LockedVec, Rule, page_size};
+use mlock_rs::{Abi, Device, Limits, LockedVec, Rule, page_size, uapi};
 use procfs::ConfigSetting;
 use serde::Serialize;
 use std::{
@@ -17,6 +17,13 @@ use std::{
 const DEVICE: &str = "/dev/mlock_rs";
 /// What the module needs of the kernel: without this it cannot be built for it.
 const NEEDED: [&str; 3] = ["CONFIG_MODULES", "CONFIG_RUST", "CONFIG_MMU"];
+/// What this program would use, and what it is called.
+const FEATURES: [(u32, &str); 4] = [
+    (uapi::MLOCK_RS_FEATURE_WORKERS, "workers"),
+    (uapi::MLOCK_RS_FEATURE_YIELD, "yield"),
+    (uapi::MLOCK_RS_FEATURE_INTERRUPTIBLE, "interruptible"),
+    (uapi::MLOCK_RS_FEATURE_PROGRESS, "progress"),
+];
 /// A function that the patches add.
 const PATCHED: &str = "mlock_split_vma";
 
@@ -92,7 +99,9 @@ impl Check {
 fn examine() -> Vec<Check> {
     let mut checks = vec![kernel()];
     checks.extend(config());
-    checks.extend([module(), device(), limit(), mappings(), trial()]);
+    checks.extend([module(), device()]);
+    checks.extend(features());
+    checks.extend([limit(), mappings(), trial()]);
     checks
 }
 
@@ -177,6 +186,34 @@ fn device() -> Check {
         (Ok(_), None) => Check::good("device", format!("{DEVICE} comes and goes"))
             .but(Verdict::Bad, "Try again."),
     }
+}
+
+/// What the module can do beside locking, if there is a module.
+fn features() -> Option<Check> {
+    const WHAT: &str = "features";
+    let abi: Abi = Device::open().ok()?.abi()?;
+    let names = |wanted: bool| {
+        let all = FEATURES.iter().filter(|(bit, _)| abi.has(*bit) == wanted);
+        all.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+    };
+    let missing = names(false);
+    let found = match &*names(true) {
+        "" => "no more than to lock and to look".to_owned(),
+        names => names.to_owned(),
+    };
+    let check = Check::good(WHAT, found);
+    Some(match &*missing {
+        "" => check,
+        "workers" => check.but(
+            Verdict::Note,
+            "One thread locks alone: workers need a kernel with CONFIG_VHOST_TASK.",
+        ),
+        _ if abi.version < uapi::MLOCK_RS_ABI_VERSION => check.but(
+            Verdict::Note,
+            format!("The module is older than this program. It lacks: {missing}."),
+        ),
+        _ => check.but(Verdict::Note, format!("The module lacks: {missing}.")),
+    })
 }
 
 fn limit() -> Check {

@@ -9,19 +9,26 @@ use crate::{
     find::{self, Found, Why},
 };
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use mlock_rs::{Device, Error, FileMapping, Limits, Range, Rule, page_size};
+use mlock_rs::{Device, Error, FileMapping, Limits, Locked, Range, Rule, page_size, uapi};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use std::{
+    cell::Cell,
     path::Path,
     process::ExitCode,
+    thread,
     time::{Duration, Instant},
 };
 
-/// How much is locked by one call: often enough for a bar that moves, and for Ctrl-C.
-const PIECE: u64 = 8 << 20;
+/// How much is locked by one call of a module that does not tell how far it is: often enough for a
+/// bar that moves.
+const SMALL_PIECE: u64 = 8 << 20;
+/// And if it tells: enough for several threads to share.
+const LARGE_PIECE: u64 = 1 << 30;
+/// How often it is asked.
+const TICK: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &Lock) -> Result<ExitCode, Failure> {
     if args.daemon && !args.in_background {
@@ -48,11 +55,15 @@ pub(crate) fn run(args: &Lock) -> Result<ExitCode, Failure> {
 struct Session {
     device: Device,
     on_fault: bool,
+    workers: Option<u32>,
+    yielding: bool,
     quiet: bool,
     start: Instant,
     locked: Vec<FileMapping>,
     bytes: u64,
     skipped: usize,
+    /// The most that helped with one call.
+    helpers: u32,
 }
 
 impl Session {
@@ -60,12 +71,19 @@ impl Session {
         Self {
             device,
             on_fault: args.on_fault,
+            workers: args.workers,
+            yielding: args.yielding,
             quiet: args.quiet,
             start: Instant::now(),
             locked: Vec::new(),
             bytes: 0,
             skipped: 0,
+            helpers: 0,
         }
+    }
+
+    fn has(&self, feature: u32) -> bool {
+        self.device.abi().is_some_and(|abi| abi.has(feature))
     }
 
     fn find(&mut self, args: &Lock) -> Vec<Found> {
@@ -84,6 +102,12 @@ impl Session {
         let total = files.iter().map(pages).sum();
         // Before anything is read, rather than at the file that is one too many.
         Limits::now().check(total)?;
+        if self.workers.is_some_and(|workers| workers > 1)
+            && !self.has(uapi::MLOCK_RS_FEATURE_WORKERS)
+            && !self.quiet
+        {
+            eprintln!("mlockctl: this module, or this kernel, has no workers: one thread locks");
+        }
 
         let progress = Progress::new(total, self.start);
         for file in files {
@@ -102,22 +126,59 @@ impl Session {
         Ok(())
     }
 
-    fn lock_file(&self, path: &Path, progress: &Progress) -> Result<FileMapping, Error> {
+    fn lock_file(&mut self, path: &Path, progress: &Progress) -> Result<FileMapping, Error> {
         let mapping = FileMapping::open(path)?;
         let range = mapping.range();
+        let most = match self.has(uapi::MLOCK_RS_FEATURE_PROGRESS) {
+            true => LARGE_PIECE,
+            false => SMALL_PIECE,
+        };
         let mut done = 0;
         while done < range.len() {
-            let len = PIECE.min(range.len() - done);
+            let len = most.min(range.len() - done);
             let piece = Range::new((range.addr() + done) as usize, len as usize);
-            let lock = self.device.lock().range(piece);
-            match self.on_fault {
-                true => lock.on_fault().run()?,
-                false => lock.run()?,
+            let locked = match len > SMALL_PIECE {
+                true => self.watched(piece, progress)?,
+                false => self.lock_piece(piece)?,
             };
+            self.helpers = self.helpers.max(locked.helpers.unwrap_or(0));
             done += len;
             progress.add(piece.page_bytes());
         }
         Ok(mapping)
+    }
+
+    fn lock_piece(&self, piece: Range) -> Result<Locked, Error> {
+        let mut lock = self.device.lock().range(piece);
+        if self.on_fault {
+            lock = lock.on_fault();
+        }
+        if let Some(workers) = self.workers {
+            lock = lock.workers(workers);
+        }
+        if self.yielding {
+            lock = lock.yielding();
+        }
+        lock.run()
+    }
+
+    /// Lock in another thread, and show how far it is. This thread must not need the mmap lock
+    /// meanwhile: what it draws with, it has used before.
+    fn watched(&self, piece: Range, progress: &Progress) -> Result<Locked, Error> {
+        progress.ahead(0);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| self.lock_piece(piece));
+            let start = Instant::now();
+            while !call.is_finished() {
+                // What is done at once is not to wait for a tick.
+                thread::park_timeout(TICK.min(start.elapsed() + Duration::from_millis(1)));
+                if let Ok(state) = self.device.progress() {
+                    progress.ahead(state.populated);
+                }
+            }
+            call.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     fn report(&self) {
@@ -133,8 +194,13 @@ impl Session {
             0 => String::new(),
             skipped => format!(", {skipped} skipped"),
         };
+        let threads = match self.helpers {
+            0 => String::new(),
+            helpers => format!(", by {} threads", helpers + 1),
+        };
         eprintln!(
-            "mlockctl: locked {} {how}in {} file{}{skipped}, in {:.1} s; SIGINT or SIGTERM unlocks",
+            "mlockctl: locked {} {how}in {} file{}{skipped}, in {:.1} s{threads}; \
+             SIGINT or SIGTERM unlocks",
             BinaryBytes(self.bytes),
             self.locked.len(),
             if self.locked.len() == 1 { "" } else { "s" },
@@ -147,7 +213,10 @@ impl Session {
 fn is_about_the_file(error: &Error) -> bool {
     matches!(
         error.rule(),
-        Rule::CannotPopulate { .. } | Rule::PeerToPeer { .. } | Rule::Other(_)
+        Rule::CannotPopulate { .. }
+            | Rule::PeerToPeer { .. }
+            | Rule::Changed { .. }
+            | Rule::Other(_)
     )
 }
 
@@ -155,6 +224,8 @@ fn is_about_the_file(error: &Error) -> bool {
 struct Progress {
     bar: ProgressBar,
     start: Instant,
+    /// Bytes of the calls that are over.
+    done: Cell<u64>,
 }
 
 impl Progress {
@@ -163,11 +234,22 @@ impl Progress {
         let template = "{bar:30} {binary_bytes} of {binary_total_bytes}, \
                         {binary_bytes_per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("a template that is right"));
-        Self { bar, start }
+        Self {
+            bar,
+            start,
+            done: Cell::new(0),
+        }
     }
 
+    /// A call is over.
     fn add(&self, bytes: u64) {
-        self.bar.inc(bytes);
+        self.done.set(self.done.get() + bytes);
+        self.ahead(0);
+    }
+
+    /// A call that is not over has come so far.
+    fn ahead(&self, bytes: u64) {
+        self.bar.set_position(self.done.get() + bytes);
         if self.bar.is_hidden() && self.start.elapsed() > Duration::from_secs(2) {
             // Does nothing if that is not a terminal.
             self.bar.set_draw_target(ProgressDrawTarget::stderr());

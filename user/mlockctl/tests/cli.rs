@@ -3,6 +3,7 @@
 //! The command line as it is used, against the module. What is locked, the kernel says.
 
 use assert_cmd::{Command, cargo::cargo_bin};
+use mlock_rs::{Device, uapi};
 use predicates::{prelude::*, str::contains};
 use rustix::{
     process::{Pid, Signal, kill_process},
@@ -198,6 +199,40 @@ fn on_fault_locks_what_is_used() {
     assert_eq!(rows[0]["locked"], true);
     assert_eq!(rows[0]["size"], 4 * MIB);
     assert_eq!(rows[0]["resident"], 0);
+    locker.end(Signal::TERM);
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
+fn as_many_threads_lock_as_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let path = file(home.path(), "a", 64 * MIB);
+    let name = path.to_str().unwrap();
+    let abi = Device::open().unwrap().abi().unwrap();
+    let has_workers = abi.has(uapi::MLOCK_RS_FEATURE_WORKERS);
+
+    let two = Locker::start(&["--workers", "2", name]);
+    assert_eq!(vmlck(two.child.id()), 64 * MIB);
+    let said = two.said.concat();
+    assert_eq!(said.contains(" s, by 2 threads; "), has_workers, "{said}");
+    assert_eq!(said.contains("has no workers"), !has_workers, "{said}");
+    let one = Locker::start(&["--workers", "1", name]);
+    assert_eq!(one.said.len(), 1);
+    assert!(!one.said[0].contains("threads"), "{:?}", one.said);
+
+    mlockctl(&["lock", "--workers", "65", name])
+        .assert()
+        .code(2)
+        .stderr(contains("65 is not in 1..=64"));
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
+fn yielding_locks_all_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let path = file(home.path(), "a", 64 * MIB);
+    let locker = Locker::start(&["--yield", path.to_str().unwrap()]);
+    assert_eq!(vmlck(locker.child.id()), 64 * MIB);
     locker.end(Signal::TERM);
 }
 
@@ -404,7 +439,11 @@ fn the_doctor_finds_it_usable() {
         .stdout(contains("has the patches"))
         .stdout(contains("CONFIG_RUST"))
         .stdout(contains("mlock_rs is loaded"))
-        .stdout(contains("mode 0666, ABI 1"))
+        .stdout(contains(format!(
+            "mode 0666, ABI {}",
+            uapi::MLOCK_RS_ABI_VERSION
+        )))
+        .stdout(contains("yield, interruptible, progress"))
         .stdout(contains("locked a page, and it is locked"))
         .stdout(contains("mlock_rs can be used here."));
 }
