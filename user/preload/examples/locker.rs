@@ -19,6 +19,27 @@ fn vmlck() -> i64 {
         .unwrap()
 }
 
+/// Maps the second page of a file by syscall(2), which needs all six arguments, and returns its
+/// first byte.
+fn six_arguments() -> i32 {
+    // SAFETY: new mappings, of which one byte is read.
+    unsafe {
+        let file = libc::memfd_create(c"two pages".as_ptr(), 0);
+        let both = [[1u8; PAGE], [2u8; PAGE]];
+        assert_eq!(
+            libc::write(file, both.as_ptr().cast(), 2 * PAGE),
+            2 * PAGE as isize
+        );
+        let (none, prot, flags) = (0usize, libc::PROT_READ, libc::MAP_SHARED);
+        let second = libc::syscall(libc::SYS_mmap, none, PAGE, prot, flags, file, PAGE);
+        assert_ne!(second, -1);
+        let byte = *std::ptr::with_exposed_provenance::<u8>(second as usize);
+        libc::munmap(std::ptr::with_exposed_provenance_mut(second as usize), PAGE);
+        libc::close(file);
+        byte.into()
+    }
+}
+
 fn main() {
     // SAFETY: a new mapping.
     let start = unsafe {
@@ -44,6 +65,16 @@ fn main() {
                 "mlock2-onfault" => libc::mlock2(start, all, libc::MLOCK_ONFAULT),
                 "mlock2-wrong-flags" => libc::mlock2(start, all, 0x80),
                 "munlock" => libc::munlock(start, all),
+                "raw-mlock" => libc::syscall(libc::SYS_mlock, start, all) as i32,
+                "raw-mlock2-onfault" => {
+                    libc::syscall(libc::SYS_mlock2, start, all, libc::MLOCK_ONFAULT) as i32
+                }
+                "raw-mlock2-wrong-flags" => {
+                    libc::syscall(libc::SYS_mlock2, start, all, 0x80) as i32
+                }
+                "raw-munlock" => libc::syscall(libc::SYS_munlock, start, all) as i32,
+                "raw-close" => libc::syscall(libc::SYS_close, -1) as i32,
+                "raw-six-arguments" => six_arguments(),
                 "munlock-middle" => libc::munlock(page(2), PAGE),
                 "protect" => libc::mprotect(page(3), PAGE, libc::PROT_NONE),
                 "unmap-first" => libc::munmap(start, PAGE),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `libmlock_rs_preload.so`: with it in `LD_PRELOAD`, a program's mlock, mlock2 and munlock go
-//! through `/dev/mlock_rs`.
+//! through `/dev/mlock_rs`, also where it makes them by the C library's `syscall()`.
 //!
-//! mlockall and munlockall are left alone, and so is who calls `syscall()` himself. Without the
-//! device, and for memory that is registered with userfaultfd, the system call is made instead.
-//! The environment changes that:
+//! mlockall and munlockall are left alone, and so are system calls that do not come by the C
+//! library. Without the device, and for memory that is registered with userfaultfd, the system call
+//! is made instead. The environment changes that:
 //!
 //! - `MLOCK_RS_STRICT=1`: never the system call. Without the device it fails with ENOSYS, with
 //!   userfaultfd with EBUSY.
@@ -15,7 +15,7 @@
 //! A call may come from an allocator, from a signal handler or from a program that has closed all
 //! files it knows. So nothing here allocates before the program exits, nor keeps a file open.
 
-use libc::{c_char, c_int, c_uint, c_void, size_t};
+use libc::{c_char, c_int, c_long, c_uint, c_void, size_t};
 use mlock_rs::{raw, uapi};
 use rustix::io::Errno;
 use std::{
@@ -26,6 +26,11 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Relaxed},
 };
+
+mod raw_call;
+
+pub use raw_call::syscall;
+use raw_call::system_call;
 
 static STRICT: AtomicBool = AtomicBool::new(false);
 /// Where to say at exit what went where; null for nowhere.
@@ -43,10 +48,7 @@ static PASSED_ON: AtomicU64 = AtomicU64::new(0);
 /// Has no other requirements than mlock(2): none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlock(addr: *const c_void, len: size_t) -> c_int {
-    // SAFETY: the same arguments.
-    lock(addr, len, 0, || unsafe {
-        libc::syscall(libc::SYS_mlock, addr, len)
-    })
+    lock(addr, len, 0, || system_call(libc::SYS_mlock, addr, len, 0))
 }
 
 /// mlock2(2). Flags that are unknown here are for the kernel to judge.
@@ -56,8 +58,7 @@ pub unsafe extern "C" fn mlock(addr: *const c_void, len: size_t) -> c_int {
 /// As for [`mlock`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlock2(addr: *const c_void, len: size_t, flags: c_uint) -> c_int {
-    // SAFETY: the same arguments.
-    let system_call = || unsafe { libc::syscall(libc::SYS_mlock2, addr, len, flags) };
+    let system_call = || system_call(libc::SYS_mlock2, addr, len, flags);
     match flags {
         0 => lock(addr, len, 0, system_call),
         libc::MLOCK_ONFAULT => lock(addr, len, uapi::MLOCK_RS_LOCK_ONFAULT, system_call),
@@ -77,13 +78,17 @@ pub unsafe extern "C" fn munlock(addr: *const c_void, len: size_t) -> c_int {
         len: len as u64,
         ..Default::default()
     };
-    // SAFETY: the same arguments.
-    through_device(&mut argument, &UNLOCKED, || unsafe {
-        libc::syscall(libc::SYS_munlock, addr, len)
+    through_device(&mut argument, &UNLOCKED, || {
+        system_call(libc::SYS_munlock, addr, len, 0)
     })
 }
 
-fn lock(addr: *const c_void, len: size_t, flags: u32, system_call: impl FnOnce() -> i64) -> c_int {
+fn lock(
+    addr: *const c_void,
+    len: size_t,
+    flags: u32,
+    system_call: impl FnOnce() -> c_long,
+) -> c_int {
     let mut argument = uapi::mlock_rs_lock {
         addr: addr.addr() as u64,
         len: len as u64,
@@ -96,7 +101,7 @@ fn lock(addr: *const c_void, len: size_t, flags: u32, system_call: impl FnOnce()
 fn through_device<T: raw::Argument>(
     argument: &mut T,
     done: &AtomicU64,
-    system_call: impl FnOnce() -> i64,
+    system_call: impl FnOnce() -> c_long,
 ) -> c_int {
     let strict = STRICT.load(Relaxed);
     let Ok(device) = raw::open() else {
@@ -116,13 +121,17 @@ fn through_device<T: raw::Argument>(
     }
 }
 
-fn pass_on(system_call: impl FnOnce() -> i64) -> c_int {
+fn pass_on(system_call: impl FnOnce() -> c_long) -> c_int {
     PASSED_ON.fetch_add(1, Relaxed);
     system_call() as c_int
 }
 
 fn fail(errno: Errno) -> c_int {
     FAILED.fetch_add(1, Relaxed);
+    set_errno(errno)
+}
+
+fn set_errno(errno: Errno) -> c_int {
     // SAFETY: this thread's errno.
     unsafe { *libc::__errno_location() = errno.raw_os_error() };
     -1
@@ -142,6 +151,7 @@ extern "C" fn start() {
         let strict = libc::getenv(c"MLOCK_RS_STRICT".as_ptr());
         STRICT.store(!strict.is_null() && *strict == b'1' as c_char, Relaxed);
         STATS.store(libc::getenv(c"MLOCK_RS_STATS".as_ptr()), Relaxed);
+        raw_call::find_next();
         // A child counts anew.
         libc::pthread_atfork(None, None, Some(forget));
     }

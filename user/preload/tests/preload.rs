@@ -96,6 +96,20 @@ fn what_is_left_alone_is_the_same() {
 
 #[test]
 #[ignore = "needs the module: tools/user-tests"]
+fn calls_by_number_are_the_same() {
+    the_same(&["raw-mlock", "raw-munlock", "mlock", "raw-munlock"], 2);
+    the_same(&["raw-mlock2-onfault", "raw-mlock", "munlock"], 2);
+    the_same(&["unmap-first", "raw-mlock"], 1);
+    the_same(&["raw-mlock2-wrong-flags"], 0);
+    let others = ["raw-close", "raw-six-arguments"];
+    the_same(&others, 0);
+    let closed = libc::EBADF;
+    let expected = format!("raw-close: -1 {closed} +0\nraw-six-arguments: 2 0 +0\n");
+    assert_eq!(text(preloaded(&others).output().unwrap()), expected);
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
 fn it_counts() {
     let calls = [
         "mlock",
