@@ -7,7 +7,11 @@
 KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= 7.3
 KERNEL_SRC ?=
-export KERNEL KERNEL_SRC
+PREFIX ?= /usr/local
+DESTDIR ?=
+INSTALL_MOD_PATH ?= $(DESTDIR)
+export KERNEL KERNEL_SRC PREFIX DESTDIR INSTALL_MOD_PATH PROFILE
+release = $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null || uname -r)
 
 .DEFAULT_GOAL := module
 MAKEFLAGS += --no-print-directory
@@ -22,9 +26,20 @@ module: kdir-usable	## Build mlock_rs.ko against KDIR (default: the running kern
 	$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules
 
 .PHONY: modules_install
-modules_install: kdir-usable	## Install mlock_rs.ko and the udev rule (INSTALL_MOD_PATH=, DESTDIR=)
+modules_install: kdir-usable	## Install mlock_rs.ko, the udev rule, mlock_rs(4) (DESTDIR=, PREFIX=)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules_install
-	install -D -m 644 udev/60-mlock_rs.rules $(DESTDIR)/usr/lib/udev/rules.d/60-mlock_rs.rules
+	tools/install module
+
+.PHONY: install
+install:	## Install all that `make` and `make user` built (DESTDIR=, PREFIX=/usr/local)
+	tools/install
+	$(if $(wildcard mlock_rs.ko),$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules_install,\
+		@echo "Without the module: it is not built. 'make KDIR=...' builds it.")
+
+.PHONY: uninstall
+uninstall:	## Remove it again (the same DESTDIR=, PREFIX=, KDIR=)
+	tools/install --uninstall
+	rm -f $(INSTALL_MOD_PATH)/lib/modules/$(release)/updates/mlock_rs.ko*
 
 .PHONY: kdir-usable
 kdir-usable:
@@ -46,7 +61,7 @@ soak:	## Run the random tests with new seeds for a long time (SOAK=90s|30m|2h)
 
 .PHONY: user
 user:	## Build the command line, the crate and the preload library into build/user
-	@cd user && ../$(run) cargo build --release --locked
+	@tools/user-build
 
 .PHONY: user-check
 user-check:	## Check them, and test them in the VM (TESTS='on_fault daemon')

@@ -13,7 +13,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs,
-    os::unix::process::CommandExt,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -25,6 +25,10 @@ pub(crate) fn run(args: &Run) -> Result<ExitCode, Failure> {
         Some(file) => fs::canonicalize(file).map_err(|e| format!("{}: {e}", file.display()))?,
         None => library()?,
     };
+    if library.as_os_str().as_bytes().iter().any(|byte| b" :".contains(byte)) {
+        let why = "LD_PRELOAD cannot name a file with a space or a colon in its path";
+        return Err(format!("{}: {why}", library.display()).into());
+    }
     if let Err(error) = Device::open() {
         if args.strict {
             return Err(error.into());
@@ -61,7 +65,7 @@ pub(crate) fn run(args: &Run) -> Result<ExitCode, Failure> {
 fn library() -> Result<PathBuf, Failure> {
     let program = env::current_exe()?;
     let beside = program.parent().unwrap_or(Path::new("/"));
-    [".", "../lib", "../lib/x86_64-linux-gnu"]
+    [".", "../lib/mlock_rs"]
         .iter()
         .filter_map(|place| fs::canonicalize(beside.join(place).join(LIBRARY)).ok())
         .next()
