@@ -89,6 +89,14 @@ lint:	## rustfmt, clippy, checkpatch --strict, shellcheck: no warnings
 rustfmt:	## Format the Rust code with the kernel's settings
 	@$(run) tools/lint --fix
 
+.PHONY: docs
+docs:	## Write the generated documentation: the ABI reference, the drawings
+	@$(run) tools/docs
+
+.PHONY: rustdoc
+rustdoc:	## Write the documentation of the module's internals into build/rustdoc
+	@$(run) tools/rustdoc
+
 .PHONY: rust-analyzer
 rust-analyzer:	## Write rust-project.json for rust-analyzer
 	@$(run) tools/rust-analyzer
