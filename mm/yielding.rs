@@ -65,6 +65,11 @@ impl Sequence {
         (other.wrapping_sub(self.0) as i32) > 0
     }
 
+    /// Whether a writer had the lock when it was read.
+    fn is_writing(self) -> bool {
+        self.0 & 1 != 0
+    }
+
     #[cfg(CONFIG_PER_VMA_LOCK)]
     fn of(mm: &CallerMm<'_>) -> Self {
         // SAFETY: The address space is valid. Nobody changes the count while the lock is held for
@@ -130,17 +135,21 @@ impl<'a> MmapYieldGuard<'a> {
         drop(self);
 
         // A reader that asks again at once takes the lock away from a writer that is still waking
-        // up (rwsem_down_read_slowpath() steals it), so wait until it was there.
+        // up (rwsem_down_read_slowpath() steals it), and to sleep for it takes longer than most
+        // writers need. So go on without it until a writer has had it.
         for _ in 0..HANDOVERS {
             // SAFETY: The address space is valid.
             let contended = unsafe { bindings::mmap_lock_is_contended(mm.as_raw()) != 0 };
-            if !contended || Sequence::of(mm) != sequence {
+            let now = Sequence::of(mm);
+            if now != sequence && !now.is_writing() || now == sequence && !contended {
                 break;
             }
             let until = end.min(next.saturating_add(MEANWHILE));
-            let unchanged = |_| Sequence::of(mm) == sequence;
-            if next < until && matches!(mm.fault_in_vmas(next, until, unchanged), Helped::All) {
+            if next < until && matches!(mm.fault_in_vmas(next, until, |_| true), Helped::All) {
                 next = until;
+                // The writer may wait for this CPU.
+                // SAFETY: The calling thread may sleep.
+                unsafe { bindings::yield_() };
             } else {
                 next = end;
                 sleep_killable(HANDOVER);
