@@ -9,8 +9,10 @@
 use kernel::{
     prelude::*,
     sync::atomic::{
+        Acquire,
         Atomic,
-        Relaxed, //
+        Relaxed,
+        Release, //
     }, //
 };
 
@@ -45,7 +47,8 @@ impl Progress {
     /// Number of running calls, bytes that they are to populate, bytes that they have populated.
     pub(crate) fn now(&self) -> (u32, u64, u64) {
         let wanted = self.wanted.load(Relaxed);
-        let populated = self.populated.load(Relaxed).min(wanted);
+        // Pairs with the end of a call: who misses its bytes misses the call too.
+        let populated = self.populated.load(Acquire).min(wanted);
         (self.calls.load(Relaxed), wanted, populated)
     }
 }
@@ -72,13 +75,13 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         // Adding the two's complement takes away.
+        self.progress.calls.add(1u32.wrapping_neg(), Relaxed);
         self.progress
             .populated
-            .add(self.populated.wrapping_neg(), Relaxed);
+            .fetch_add(self.populated.wrapping_neg(), Release);
         self.progress
             .wanted
             .add(self.wanted.wrapping_neg(), Relaxed);
-        self.progress.calls.add(1u32.wrapping_neg(), Relaxed);
     }
 }
 
