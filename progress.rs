@@ -49,7 +49,10 @@ impl Progress {
         let wanted = self.wanted.load(Relaxed);
         // Pairs with the end of a call: who misses its bytes misses the call too.
         let populated = self.populated.load(Acquire).min(wanted);
-        (self.calls.load(Relaxed), wanted, populated)
+        match self.calls.load(Relaxed) {
+            0 => (0, 0, 0),
+            calls => (calls, wanted, populated),
+        }
     }
 }
 
