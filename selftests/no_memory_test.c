@@ -55,10 +55,17 @@ FIXTURE_VARIANT(no_memory)
 FIXTURE_VARIANT_ADD(no_memory, anonymous) { .memory = ANONYMOUS };
 FIXTURE_VARIANT_ADD(no_memory, anonymous_on_fault) {
 	.memory = ANONYMOUS, .flags = MLOCK_RS_LOCK_ONFAULT };
+FIXTURE_VARIANT_ADD(no_memory, anonymous_yield) {
+	.memory = ANONYMOUS, .flags = MLOCK_RS_LOCK_YIELD };
 FIXTURE_VARIANT_ADD(no_memory, memfd) { .memory = MEMFD };
 FIXTURE_VARIANT_ADD(no_memory, private_file) { .memory = PRIVATE_FILE };
 FIXTURE_VARIANT_ADD(no_memory, cold_file) { .memory = DISK };
 /* clang-format on */
+
+static bool on_fault(const FIXTURE_VARIANT(no_memory) * variant)
+{
+	return variant->flags & MLOCK_RS_LOCK_ONFAULT;
+}
 
 /*
  * What one page table maps, free, between mappings that stay: the table goes with what is mapped
@@ -147,9 +154,9 @@ static void expect_locked(struct __test_metadata *_metadata, FIXTURE_DATA(no_mem
 {
 	const char *start = self->addr + FIRST * page_size;
 
-	EXPECT_STREQ(all(variant->flags ? 'f' : 'L', NR_LOCKED), states(start, NR_LOCKED));
+	EXPECT_STREQ(all(on_fault(variant) ? 'f' : 'L', NR_LOCKED), states(start, NR_LOCKED));
 	EXPECT_EQ(NR_LOCKED * page_size, self->res.locked);
-	EXPECT_EQ(variant->flags ? 0 : NR_LOCKED * page_size, self->res.populated);
+	EXPECT_EQ(on_fault(variant) ? 0 : NR_LOCKED * page_size, self->res.populated);
 }
 
 /* Failed before the downgrade: ENOMEM, and nothing has changed. */
@@ -251,7 +258,7 @@ static void fail_each(struct __test_metadata *_metadata, FIXTURE_DATA(no_memory)
 	expect_nothing_left(_metadata, self);
 
 	for (sweeps = 0; sweeps < MOST_SWEEPS && !_metadata->exit_code; sweeps++) {
-		if (seen.refused && (variant->flags || seen.incomplete))
+		if (seen.refused && (on_fault(variant) || seen.incomplete))
 			break;
 		sweep(_metadata, self, variant, extent, &seen);
 	}
@@ -259,7 +266,7 @@ static void fail_each(struct __test_metadata *_metadata, FIXTURE_DATA(no_memory)
 	       seen.allocations / (sweeps ? sweeps : 1), seen.refused, seen.incomplete);
 	EXPECT_LT(0, seen.refused);
 	/* Where nothing is populated, nothing can remain undone. */
-	EXPECT_EQ(!variant->flags, !!seen.incomplete);
+	EXPECT_EQ(!on_fault(variant), !!seen.incomplete);
 }
 
 TEST_F_TIMEOUT(no_memory, for_one_allocation, 300)

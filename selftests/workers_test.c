@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "fault_injection.h"
 #include "memcg.h"
 #include "mlock_rs_test.h"
 #include "thread_state.h"
@@ -313,6 +314,44 @@ TEST_F(workers, sigkill)
 		ASSERT_EQ(child, waitpid(child, &status, 0));
 		EXPECT_TRUE(WIFSIGNALED(status));
 	}
+}
+
+/*
+ * No memory for what it takes to have help: there is less of it, or the call is refused before it
+ * has changed anything.
+ */
+TEST_F(workers, no_memory_for_help)
+{
+	unsigned int nth, refused = 0, alone = 0;
+	int ret = fault_injection_on();
+
+	if (ret)
+		SKIP(return, "no fault injection: %s", strerror(-ret));
+	/* Two chunks of work, at least. */
+	self->arg.len = 3 * HUGE_SIZE;
+	for (nth = 1; nth <= 60; nth++) {
+		fault_arm(nth, FAULT_ONE);
+		ret = mlock_rs_call(self->dev, &self->arg);
+		fault_disarm();
+		if (ret && !self->arg.nr_vmas) {
+			ASSERT_EQ(-ENOMEM, ret);
+			EXPECT_EQ(0, vmlck());
+			refused++;
+		} else if (ret) {
+			/* No memory for a page. */
+			ASSERT_EQ(-EAGAIN, ret);
+			EXPECT_EQ(self->arg.populated, self->arg.fail_addr - self->arg.addr);
+		} else {
+			EXPECT_EQ(self->arg.len, self->arg.populated);
+			alone += !self->arg.nr_helpers;
+		}
+		ASSERT_EQ(0, munlock(self->addr, self->arg.len));
+		ASSERT_EQ(0, madvise(self->addr, self->arg.len, MADV_DONTNEED));
+	}
+	fault_injection_off();
+	EXPECT_LT(0, refused);
+	EXPECT_LT(0, alone);
+	TH_LOG("%u times refused, %u times without help", refused, alone);
 }
 
 /* Memory and time are the caller's. */
