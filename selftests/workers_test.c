@@ -26,6 +26,8 @@
 #define NR_PAGES	8192UL
 #define LEN		(NR_PAGES * page_size)
 #define HUGE_SIZE	(2UL << 20)
+/* More than a call makes before it begins. */
+#define MOST_ALLOCATIONS	100
 #define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
 
 FIXTURE(workers)
@@ -329,18 +331,19 @@ TEST_F(workers, no_memory_for_help)
 		SKIP(return, "no fault injection: %s", strerror(-ret));
 	/* Two chunks of work, at least. */
 	self->arg.len = 3 * HUGE_SIZE;
-	for (nth = 1; nth <= 60; nth++) {
+	/*
+	 * Up to the first allocation of a new thread. The next one is its stack, and if that fails
+	 * the kernel says so in its log.
+	 */
+	for (nth = 1; nth <= MOST_ALLOCATIONS && !alone; nth++) {
 		fault_arm(nth, FAULT_ONE);
 		ret = mlock_rs_call(self->dev, &self->arg);
 		fault_disarm();
-		if (ret && !self->arg.nr_vmas) {
+		if (ret) {
 			ASSERT_EQ(-ENOMEM, ret);
+			EXPECT_EQ(0, self->arg.nr_vmas);
 			EXPECT_EQ(0, vmlck());
 			refused++;
-		} else if (ret) {
-			/* No memory for a page. */
-			ASSERT_EQ(-EAGAIN, ret);
-			EXPECT_EQ(self->arg.populated, self->arg.fail_addr - self->arg.addr);
 		} else {
 			EXPECT_EQ(self->arg.len, self->arg.populated);
 			alone += !self->arg.nr_helpers;
@@ -351,7 +354,7 @@ TEST_F(workers, no_memory_for_help)
 	fault_injection_off();
 	EXPECT_LT(0, refused);
 	EXPECT_LT(0, alone);
-	TH_LOG("%u times refused, %u times without help", refused, alone);
+	TH_LOG("%u times refused, then without help", refused);
 }
 
 /* Memory and time are the caller's. */

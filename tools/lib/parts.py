@@ -25,11 +25,12 @@ ONLY = {"kcsan": ["storm_test", "storm_ops_test", "linear_test", "stats_test", "
                   "uffd_test"]}
 # What takes long on the debug kernel, about.
 SECONDS = {"interleave_reader_test": 200, "interleave_test": 155, "atomic_test": 110,
-           "differential_test": 100, "no_memory_test": 90, "kill_test": 80, "module_test": 65,
-           "fuzz_test": 60, "ungoverned_test": 55, "vector_test": 55, "swap_test": 50,
-           "lock_test": 45, "interleave_end_test": 40, "io_error_test": 35, "query_test": 35,
-           "uffd_test": 35, "huge_test": 30, "abi_query_test": 25, "storm_test": 25,
-           "samples_test": 25, "linear_test": 15, "linearize_test": 15, "many_test": 15,
+           "differential_test": 100, "no_memory_test": 100, "yield_test": 85, "kill_test": 85,
+           "module_test": 65, "fuzz_test": 60, "ungoverned_test": 55, "vector_test": 55,
+           "swap_test": 50, "lock_test": 45, "interleave_end_test": 40, "storm_test": 40,
+           "io_error_test": 35, "query_test": 35, "uffd_test": 35, "huge_test": 30,
+           "abi_query_test": 25, "samples_test": 25, "workers_test": 25, "progress_test": 25,
+           "stall_test": 25, "linear_test": 15, "linearize_test": 15, "many_test": 15,
            "storm_ops_test": 15}
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 # From here on it is an exit status of tools/vm itself: too long, or the VM broke.
