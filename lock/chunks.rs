@@ -305,7 +305,9 @@ impl Job {
                 addr
             }
             Helped::Stopped(addr) => {
-                state.missing_from(addr);
+                if addr < chunk.end() {
+                    state.missing_from(addr);
+                }
                 // If not because of a page that has failed, then because of a fatal signal.
                 state.stopped |= addr < state.limit();
                 addr

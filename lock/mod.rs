@@ -31,6 +31,7 @@ use self::{
         Strict,
         Tally,
         Yielding, //
+        NOWHERE,
     }, //
 };
 use crate::{
@@ -174,7 +175,8 @@ fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
     let mut helpers = None;
     if mode == LockMode::Resident && plan::may_fit(ranges) {
         read_ahead(&mm, ranges);
-        helpers = hire(request)?;
+        // Without memory for helpers the caller does it alone.
+        helpers = hire(request).unwrap_or(None);
     }
 
     let mut guard = MmapWriteGuard::lock_killable(&mm)?;
@@ -268,6 +270,7 @@ impl Populating<'_, '_> {
     /// resident, if there is one.
     fn run(mut self, feed: &mut impl Feed) -> Option<usize> {
         let since = Instant::<Monotonic>::now();
+        let strict = self.kept.is_none();
         let mut touched = None;
         let ended = match self.kept {
             None => {
@@ -294,15 +297,23 @@ impl Populating<'_, '_> {
         };
 
         let (failure, missing) = feed.outcome();
+        let missing = lowest(missing, touched);
         let (failure, missing) = match (ended, failure) {
-            // The next call begins where this one has left something out.
             (Err(ended), _) if ended.error == EINTR => {
-                let first = lowest(lowest(Some(ended.addr), missing), touched);
-                let addr = first.unwrap_or(ended.addr);
-                (Some(Failure::at(addr, EINTR)), first)
+                // The next call begins where this one has left something out.
+                let first = match ended.addr {
+                    NOWHERE => missing,
+                    addr => lowest(missing, Some(addr)),
+                };
+                let end = self.ranges.last().map_or(0, |range| range.end());
+                match first {
+                    // Everything was there before the signal came, and the lock was held.
+                    None if strict => (None, None),
+                    _ => (Some(Failure::at(first.unwrap_or(end), EINTR)), first),
+                }
             }
-            (Err(ended), _) => (Some(ended), lowest(Some(ended.addr), missing)),
-            (Ok(()), Some(failure)) => (Some(failure), lowest(Some(failure.addr), missing)),
+            (Err(ended), _) => (Some(ended), lowest(missing, Some(ended.addr))),
+            (Ok(()), Some(failure)) => (Some(failure), lowest(missing, Some(failure.addr))),
             // A worker was killed before the caller saw it.
             (Ok(()), None) => (missing.map(|addr| Failure::at(addr, EINTR)), missing),
         };

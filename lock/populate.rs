@@ -45,6 +45,20 @@ use kernel::{
 const WAIT_MIN: u32 = 50;
 const WAIT_MAX: u32 = 16_000;
 
+/// For a call that ends while only workers have something to do.
+pub(super) const NOWHERE: usize = usize::MAX - 1;
+
+impl Signals {
+    /// End a call that has got to `addr`, and would go on to `end`, if any signal may end it and there is
+    /// one. What has no next page is not ended.
+    fn interrupt(self, addr: usize, end: usize) -> Result<(), Failure> {
+        match addr < end && self == Signals::Any && self.is_pending() {
+            true => Err(Failure::at(addr, EINTR)),
+            false => Ok(()),
+        }
+    }
+}
+
 /// How the mmap lock is held while a call populates.
 pub(super) trait Hold: Sized {
     /// The lock.
@@ -56,6 +70,9 @@ pub(super) trait Hold: Sized {
     /// Some pages were faulted in; those up to `end` are next, from `addr` on. Nothing handed out so
     /// far lies at or after `upto`.
     fn went_on(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure>;
+
+    /// What ends the call.
+    fn signals(&self) -> Signals;
 
     /// Whether the caller can wait for workers for as long as that takes.
     fn is_patient(&self) -> bool;
@@ -116,21 +133,24 @@ impl Hold for Strict<'_> {
         usize::MAX
     }
 
-    fn went_on(mut self, addr: usize, _: usize, _: impl Fn() -> usize) -> Result<Self, Failure> {
+    fn went_on(mut self, addr: usize, end: usize, _: impl Fn() -> usize) -> Result<Self, Failure> {
         self.wait = WAIT_MIN;
-        match self.signals == Signals::Any && self.signals.is_pending() {
-            true => Err(Failure::at(addr, EINTR)),
-            false => Ok(self),
-        }
+        self.signals.interrupt(addr, end)?;
+        Ok(self)
+    }
+
+    fn signals(&self) -> Signals {
+        self.signals
     }
 
     fn is_patient(&self) -> bool {
         self.signals == Signals::Fatal
     }
 
-    fn idle(self, upto: impl Fn() -> usize) -> Result<Self, Failure> {
+    fn idle(self, _: impl Fn() -> usize) -> Result<Self, Failure> {
         sleep_killable(WAIT_MIN);
-        self.went_on(usize::MAX, usize::MAX, upto)
+        self.signals.interrupt(NOWHERE, usize::MAX)?;
+        Ok(self)
     }
 
     fn wait(
@@ -163,8 +183,10 @@ struct Pace<'k> {
     kept: &'k mut Kept,
     signals: Signals,
     slice: Delta,
-    /// Since when the lock is held.
+    /// Since when the time for which the lock is held is to be counted.
     since: Instant<Monotonic>,
+    /// Since when the lock is held and nothing but populating was done.
+    slice_began: Instant<Monotonic>,
     /// When the last batch was over.
     last: Instant<Monotonic>,
     batch: usize,
@@ -204,6 +226,7 @@ impl<'a, 'k> Yielding<'a, 'k> {
             signals,
             slice,
             since: Instant::now(),
+            slice_began: Instant::now(),
             last: Instant::now(),
             batch: BATCH_MIN,
             waits: 0,
@@ -214,6 +237,19 @@ impl<'a, 'k> Yielding<'a, 'k> {
             guard: guard.into(),
             pace,
         }
+    }
+
+    /// Between two batches: is it time to end, or for others?
+    fn pause(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure> {
+        self.pace.signals.interrupt(addr, end)?;
+        if self.pace.slice_began.elapsed() < self.pace.slice || !self.guard.is_contended() {
+            return Ok(self);
+        }
+        // Nothing to do meanwhile, if it is at its end.
+        self.gap(addr, upto, |guard| match addr {
+            NOWHERE => guard.let_others(end, end),
+            _ => guard.let_others(addr, end),
+        })
     }
 
     fn is_userfaultfd_armed(&self, addr: usize) -> bool {
@@ -252,7 +288,7 @@ impl Pace<'_> {
         self.counted = false;
     }
 
-    fn begin(&mut self) {
+    fn count_on(&mut self) {
         self.counted = true;
         self.since = Instant::now();
         self.last = Instant::now();
@@ -261,7 +297,7 @@ impl Pace<'_> {
     /// The gap did not take place.
     fn no_gap(&mut self) {
         self.tally.gaps = self.tally.gaps.saturating_sub(1);
-        self.begin();
+        self.count_on();
     }
 
     fn after_gap(
@@ -271,10 +307,13 @@ impl Pace<'_> {
         addr: usize,
         upto: usize,
     ) -> Result<(), Failure> {
-        self.begin();
+        self.count_on();
         if guard.was_written_since(since) {
             self.kept.look_again(guard, since, upto)?;
         }
+        self.slice_began = Instant::now();
+        self.last = Instant::now();
+        // A fatal signal ends it here too; what others signal is looked at between batches.
         match self.signals.is_pending() {
             true => Err(Failure::at(addr, EINTR)),
             false => Ok(()),
@@ -319,22 +358,21 @@ impl Hold for Yielding<'_, '_> {
     ) -> Result<Self, Failure> {
         self.pace.waits = 0;
         self.pace.measure();
-        if self.pace.signals == Signals::Any && self.pace.signals.is_pending() {
-            return Err(Failure::at(addr, EINTR));
-        }
-        if self.pace.since.elapsed() >= self.pace.slice && self.guard.is_contended() {
-            return self.gap(addr, upto, |guard| guard.let_others(addr, end));
-        }
-        Ok(self)
+        self.pause(addr, end, upto)
+    }
+
+    fn signals(&self) -> Signals {
+        self.pace.signals
     }
 
     fn is_patient(&self) -> bool {
         false
     }
 
-    fn idle(self, upto: impl Fn() -> usize) -> Result<Self, Failure> {
+    fn idle(mut self, upto: impl Fn() -> usize) -> Result<Self, Failure> {
         sleep_killable(WAIT_MIN);
-        self.went_on(usize::MAX, usize::MAX, upto)
+        self.pace.last = Instant::now();
+        self.pause(NOWHERE, usize::MAX, upto)
     }
 
     fn wait(
@@ -416,6 +454,7 @@ fn fill<H: Hold>(
     upto: impl Fn() -> usize,
     mut reached: impl FnMut(usize),
 ) -> Result<H, Ended<H>> {
+    hold.signals().interrupt(*addr, chunk.end())?;
     // It costs to look, and memory that is not resident yet is so from the start of a chunk on.
     let mut resident = true;
     while *addr < chunk.end() {

@@ -54,6 +54,7 @@ impl CallerMm<'_> {
         end: usize,
         wanted: impl Fn(usize) -> bool,
     ) -> Helped {
+        let mut large = true;
         while addr < end {
             let Some(guard) = self.mm().lock_vma_under_rcu(addr) else {
                 return Helped::Left(addr);
@@ -75,13 +76,15 @@ impl CallerMm<'_> {
                 return Helped::Left(addr);
             }
 
-            let mut run = Run::begin(addr, access);
+            // A writer that wants this VMA waits with the mmap lock held, so not for long.
+            let until = until.min(addr.saturating_add(BATCH * PAGE_SIZE));
+            let mut run = Run::begin(addr, access, large);
             while run.next < until {
                 if fatal_signal_pending() || !wanted(run.next) {
                     return Helped::Stopped(run.seen(until).0);
                 }
                 // Most pages of fresh memory are not there, and it costs to look.
-                if run.is_due() {
+                if run.look {
                     let (seen, all) = run.seen(until);
                     if !all {
                         return Helped::Left(seen);
@@ -103,6 +106,7 @@ impl CallerMm<'_> {
             if !all {
                 return Helped::Left(seen);
             }
+            large = run.large;
             addr = until;
         }
         Helped::All
@@ -129,19 +133,14 @@ struct Run {
 }
 
 impl Run {
-    fn begin(addr: usize, access: FaultAccess) -> Self {
+    fn begin(addr: usize, access: FaultAccess, large: bool) -> Self {
         Self {
             start: addr,
             next: addr,
-            look: true,
-            large: true,
+            look: large,
+            large,
             access,
         }
-    }
-
-    /// Whether to look what is resident before the next fault.
-    fn is_due(&self) -> bool {
-        self.look || self.next.saturating_sub(self.start) >= BATCH * PAGE_SIZE
     }
 
     fn faulted(&mut self) {
@@ -288,13 +287,14 @@ unsafe fn has_nothing_swapped(
     true
 }
 
-/// Whether all of the pages are in the page cache and have been read.
+/// Whether all of the pages are in the page cache, have been read, and nobody works on them.
 ///
 /// # Safety
 ///
 /// `mapping` is valid.
 unsafe fn is_cached(mapping: *mut bindings::address_space, first: usize, last: usize) -> bool {
     const UPTODATE: usize = 1 << bindings::pageflags_PG_uptodate;
+    const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
     let mut next = first;
 
     while next <= last {
@@ -314,7 +314,7 @@ unsafe fn is_cached(mapping: *mut bindings::address_space, first: usize, last: u
             let flags = unsafe {
                 (&raw const (*folio).__bindgen_anon_1.__bindgen_anon_1.flags.f).read_volatile()
             };
-            flags & UPTODATE != 0
+            flags & (UPTODATE | LOCKED) == UPTODATE
         });
         // SAFETY: The references were just taken.
         unsafe { bindings::__folio_batch_release(&mut batch) };

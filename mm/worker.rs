@@ -13,7 +13,10 @@
 //! a workqueue, and the caller waits for it as long as no signal arrives.
 
 use super::{
-    fault::fatal_signal_pending,
+    fault::{
+        fatal_signal_pending,
+        sleep_killable, //
+    },
     CallerMm, //
 };
 use core::{
@@ -31,6 +34,10 @@ use kernel::{
     new_work,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         CondVar,
         SetOnce,
@@ -212,6 +219,7 @@ impl<W: Work> WorkItem for Crew<W> {
         *this.dismissed.lock() = true;
         this.ended.notify_all();
         drop(this);
+        CREWS.add(-1, Relaxed);
         // SAFETY: [`Workers::drop`] has got a reference. The module stays until its workqueue is
         // destroyed, and that waits for this function.
         unsafe { bindings::module_put(this_module()) };
@@ -232,7 +240,7 @@ impl<W: Work> Workers<W> {
     ///
     /// ENOMEM: no memory for what it takes to keep them.
     pub(crate) fn hire(work: &Arc<W>, wanted: usize) -> Result<Option<Self>> {
-        if !AVAILABLE {
+        if !AVAILABLE || CREWS.load(Relaxed) >= CREWS_MAX {
             return Ok(None);
         }
         let crew = Arc::pin_init(
@@ -252,8 +260,12 @@ impl<W: Work> Workers<W> {
             workers.push(worker, GFP_KERNEL)?;
         }
         let number = workers.len();
+        if number == 0 {
+            return Ok(None);
+        }
         *crew.workers.lock() = workers;
-        Ok((number > 0).then_some(Self { crew, number }))
+        CREWS.add(1, Relaxed);
+        Ok(Some(Self { crew, number }))
     }
 
     /// How many there are.
@@ -289,8 +301,25 @@ impl<W: Work> Drop for Workers<W> {
                 break;
             }
         }
+        drop(dismissed);
+        // Most signals stop nobody: then it is a matter of microseconds.
+        for _ in 0..PATIENCE {
+            if *self.crew.dismissed.lock() || fatal_signal_pending() {
+                break;
+            }
+            sleep_killable(PATIENCE_MICROS);
+        }
     }
 }
+
+/// How often, and for how long at a time, to look again whether the workers have ended after a signal.
+const PATIENCE: u32 = 20;
+const PATIENCE_MICROS: u32 = 100;
+
+/// Calls that have workers now, or that wait for stopped ones to end. Each keeps a thread of the
+/// workqueue, which has 1024 by default, so that there is a limit; beyond it callers are alone.
+static CREWS: Atomic<i32> = Atomic::new(0);
+const CREWS_MAX: i32 = 512;
 
 /// The workqueue on which workers end.
 static QUEUE: SetOnce<QueuePtr> = SetOnce::new();
