@@ -25,7 +25,12 @@ pub(crate) fn run(args: &Run) -> Result<ExitCode, Failure> {
         Some(file) => fs::canonicalize(file).map_err(|e| format!("{}: {e}", file.display()))?,
         None => library()?,
     };
-    if library.as_os_str().as_bytes().iter().any(|byte| b" :".contains(byte)) {
+    if library
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .any(|byte| b" :".contains(byte))
+    {
         let why = "LD_PRELOAD cannot name a file with a space or a colon in its path";
         return Err(format!("{}: {why}", library.display()).into());
     }
