@@ -433,6 +433,14 @@ fn workers_help_if_there_are_any() {
     assert_eq!((done.populated, done.helpers), (bytes, Some(helpers)));
     assert!(device.query(range).unwrap().locked_resident);
 
+    // Two ranges go another way.
+    let mut pages = Pages::new(8192);
+    let (start, half) = (pages.get().as_ptr().addr(), 4096 * page_size());
+    let both = [start, start + half].map(|addr| Range::new(addr, half - page_size()));
+    let done = device.lock().ranges(both).workers(2).run().unwrap();
+    assert_eq!(done.populated, Some(2 * both[0].len()));
+    assert_eq!(done.helpers, Some(helpers));
+
     let error = device.lock().range(range).workers(65).run().unwrap_err();
     assert_eq!(*error.rule(), Rule::TooManyWorkers { most: 64 });
     assert!(error.nothing_changed());
@@ -452,7 +460,14 @@ fn yielding_gives_up_the_lock_now_and_then() {
         return;
     }
     let slice = Duration::from_micros(1);
-    let done = lock().yielding_every(slice).run().unwrap();
+    // Only if somebody waits for it.
+    let done = thread::scope(|scope| {
+        let call = scope.spawn(|| lock().yielding_every(slice).run().unwrap());
+        while !call.is_finished() {
+            drop(FileMapping::open("/proc/self/exe").unwrap());
+        }
+        call.join().unwrap()
+    });
     assert_eq!(done.populated, Some(range.len()));
     assert!(done.gaps > Some(0), "{done:?}");
     assert!(device.query(range).unwrap().locked_resident);
