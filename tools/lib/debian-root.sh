@@ -8,9 +8,16 @@
 kernel=${KERNEL:-7.3}
 tarball=$cache/linux-source-$kernel.tar.xz
 suite=trixie
-packages=$(grep '^[a-z]' "$here/packages" | paste -sd,)
-options=(--variant=apt "--include=$packages")
-root=$cache/root-$(echo "$suite ${options[*]}" | sha256sum | cut -c1-12)
+
+# choose_root LIST WHAT  The root is the one with the packages of tools/LIST.
+choose_root() {
+	local packages
+	what=$2
+	packages=$(grep '^[a-z]' "$here/$1" | paste -sd,)
+	options=(--variant=apt "--include=$packages")
+	root=$cache/root${1#packages}-$(echo "$suite ${options[*]}" | sha256sum | cut -c1-12)
+}
+choose_root packages "the build tools"
 
 # Whether the kernel source has to be fetched.
 no_source() { [ -z "${KERNEL_SRC:-}" ] && [ ! -e "$tarball" ]; }
@@ -51,7 +58,7 @@ make_root() {
 	[ ! -e "$root" ] || return 0
 	need_commands mmdebstrap:mmdebstrap bwrap:bubblewrap
 	local log=$cache/log/root.log
-	note "making a Debian 13 root with the build tools in $root"
+	note "making a Debian 13 root with $what in $root"
 	debootstrap_to "$cache/tmp/root" "$log" '--exclude=./dev/*' -- "${options[@]}" $suite ||
 		die "cannot make the Debian root: $(reason "$log"); see $log"
 	mv "$cache/tmp/root" "$root"
