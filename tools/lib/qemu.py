@@ -62,7 +62,7 @@ def prepare(home, settings):
     (private / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
 
 
-def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append=""):
+def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append="", share=None):
     """The whole command; the guest's console hvc0 is QEMU's standard input and output."""
     cpu = "host" if accel == "kvm" else "max"
     line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -78,7 +78,10 @@ def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append=""):
             "-chardev", f"file,id=log,path={option(log)}", "-serial", "chardev:log",
             "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-pci",
             "-device", "virtconsole,chardev=console"]
-    for tag, path, more in (("run", home, ""), ("clone", CLONE, ",readonly=on")):
+    shared = [("run", home, ""), ("clone", CLONE, ",readonly=on")]
+    if share:
+        shared.append(("share", share, ",readonly=on"))
+    for tag, path, more in shared:
         line += ["-fsdev", f"local,id={tag},path={option(path)},security_model=none,"
                            f"multidevs=remap{more}",
                  "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
