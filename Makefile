@@ -67,6 +67,10 @@ user:	## Build the command line, the crate and the preload library into build/us
 user-check:	## Check them, and test them in the VM (TESTS='on_fault daemon')
 	@$(run) tools/user-tests $(TESTS)
 
+.PHONY: deb
+deb:	## Build Debian packages of them and of the module's source into build/deb
+	@tools/deb
+
 .PHONY: shell
 shell:	## A prompt in the VM with the module loaded (FLAVOUR=debug or kcsan for another one)
 	@$(run) tools/shell $(or $(FLAVOUR),base)
