@@ -13,7 +13,7 @@ import tempfile
 import unittest
 
 CLONE = pathlib.Path(__file__).resolve().parents[2]
-COMMANDS = ("lock", "status", "doctor", "run", "completions", "man")
+COMMANDS = ("lock", "status", "doctor", "demo", "run", "completions", "man")
 EXPECTED = {
     "bin/mlockctl": 0o755,
     "include/linux/mlock_rs.h": 0o644,

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 /// locked, all of it is locked and in memory. `mlockctl doctor` tells whether it can be used here.
 #[derive(Debug, Parser)]
 #[command(name = "mlockctl", version, arg_required_else_help = true)]
+#[command(after_long_help = "See also mlock_rs(4), mlock(2), getrlimit(2).")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -21,6 +22,7 @@ pub(crate) enum Command {
     Lock(Lock),
     Status(Status),
     Doctor(Doctor),
+    Demo(Demo),
     Run(Run),
     /// Print the completions for a shell
     Completions {
@@ -41,6 +43,10 @@ pub(crate) enum Command {
 /// SIGTERM. Nothing is read from disk again as long as it stays. What cannot be locked is named and
 /// left out; symbolic links in directories are not followed.
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "As a service: Type=notify, ExecStart=mlockctl lock /srv/data, and \
+    LimitMEMLOCK= as large as the files."
+)]
 pub(crate) struct Lock {
     /// Files and directories
     #[arg(required = true, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
@@ -109,11 +115,32 @@ pub(crate) struct Doctor {
     pub(crate) json: bool,
 }
 
+/// Show the race that mlock(2) loses
+///
+/// While a call locks 4 MiB, another thread replaces one of the pages by one that is not locked. If
+/// it gets in before the call is over, and the call returns success, that success was not true.
+/// Fails if this happens to mlock_rs.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How many calls to make in each way
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) calls: u32,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Run a program whose mlock, mlock2 and munlock go through the device
 ///
 /// The program has to be linked dynamically. mlockall(2), system calls that do not come by the C
 /// library, and programs that gain privileges are not covered.
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Without mlockctl: LD_PRELOAD=libmlock_rs_preload.so, \
+    MLOCK_RS_STRICT=1 for --strict, MLOCK_RS_STATS=1 for --stats; MLOCK_RS_STATS=FILE appends to a \
+    file."
+)]
 pub(crate) struct Run {
     /// Never use the system calls: without the device they fail with ENOSYS
     #[arg(long)]

@@ -2,11 +2,14 @@
 
 //! The command line of mlock_rs.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+#[expect(unsafe_code, reason = "replaces pages under the feet of a call")]
+mod arena;
 mod bar;
 mod cli;
 mod daemon;
+mod demo;
 mod doctor;
 mod find;
 mod generate;
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
         Command::Lock(args) => lock::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::manual_pages(&directory),

@@ -470,6 +470,23 @@ fn the_doctor_sees_a_device_that_is_not_for_everybody() {
     );
 }
 
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
+fn the_demo_sees_mlock_lose_a_race() {
+    let output = mlockctl(&["demo", "--calls", "400", "--json"])
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    assert_eq!(report["calls"], 400);
+    assert_eq!(report["mlock_rs"], 0);
+    assert!(report["mlock"].as_u64() > Some(0), "{report}");
+    mlockctl(&["demo", "--calls", "3"])
+        .assert()
+        .code(0)
+        .stdout(contains("mlock_rs  0 of 3 calls"));
+}
+
 /// What a program that runs with the library says about it at exit.
 fn stats(program: &[&str], options: &[&str]) -> String {
     let mut args = vec!["run", "--stats"];
