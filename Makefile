@@ -40,6 +40,7 @@ install:	## Install all that `make` and `make user` built (DESTDIR=, PREFIX=/usr
 uninstall:	## Remove it again (the same DESTDIR=, PREFIX=, KDIR=)
 	tools/install --uninstall
 	rm -f $(INSTALL_MOD_PATH)/lib/modules/$(release)/updates/mlock_rs.ko*
+	$(if $(INSTALL_MOD_PATH),,depmod $(release))
 
 .PHONY: kdir-usable
 kdir-usable:
@@ -66,6 +67,11 @@ user:	## Build the command line, the crate and the preload library into build/us
 .PHONY: user-check
 user-check:	## Check them, and test them in the VM (TESTS='on_fault daemon')
 	@$(run) tools/user-tests $(TESTS)
+
+.PHONY: programs
+programs:	## Try the preload library with programs from Debian in the VM (PROGRAMS='gpg vmtouch')
+	@MLOCK_RS_PROGRAMS=$$(tools/toolchain root programs) && export MLOCK_RS_PROGRAMS && \
+		$(run) tools/programs $(if $(UPDATE),--update) $(PROGRAMS)
 
 .PHONY: deb
 deb:	## Build Debian packages of them and of the module's source into build/deb
