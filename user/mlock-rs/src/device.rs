@@ -290,6 +290,10 @@ pub struct Lock<'d> {
 }
 
 impl Lock<'_> {
+    pub(crate) fn device(&self) -> &Device {
+        self.device
+    }
+
     /// Lock this range too.
     pub fn range(mut self, range: Range) -> Self {
         self.ranges.add(range);

@@ -83,7 +83,7 @@ impl<M: Lockable> LockedRegion<M> {
     ///
     /// As for [`Lock::run`](crate::Lock::run); the memory is unlocked then.
     pub fn new(device: &Device, memory: M) -> Result<Self, Error> {
-        Self::lock(device.lock(), device, memory)
+        Self::with(device.lock(), memory)
     }
 
     /// Lock the pages of `memory` when they are faulted in.
@@ -92,12 +92,29 @@ impl<M: Lockable> LockedRegion<M> {
     ///
     /// As for [`LockedRegion::new`].
     pub fn on_fault(device: &Device, memory: M) -> Result<Self, Error> {
-        Self::lock(device.lock().on_fault(), device, memory)
+        Self::with(device.lock().on_fault(), memory)
     }
 
-    fn lock(lock: Lock<'_>, device: &Device, memory: M) -> Result<Self, Error> {
+    /// Lock `memory` as `lock` has it: by several threads, yielding, on fault. Ranges that `lock`
+    /// names itself are locked too, and are not unlocked with the memory.
+    ///
+    /// ```no_run
+    /// use mlock_rs::{Device, FileMapping, LockedRegion};
+    ///
+    /// # fn main() -> Result<(), mlock_rs::Error> {
+    /// let device = Device::open()?;
+    /// let file = FileMapping::open("/srv/index")?;
+    /// let locked = LockedRegion::with(device.lock().workers(4).yielding(), file)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`LockedRegion::new`].
+    pub fn with(lock: Lock<'_>, memory: M) -> Result<Self, Error> {
         let hold = Hold {
-            device: device.clone(),
+            device: lock.device().clone(),
             range: memory.range(),
         };
         match lock.range(hold.range).run() {

@@ -247,6 +247,27 @@ fn a_region_gives_its_memory_back() {
 
 #[test]
 #[ignore = "needs the module: tools/user-tests"]
+fn a_region_is_locked_as_the_lock_says() {
+    let device = device();
+    let (mut pages, before) = (Pages::new(8192), vmlck());
+    let lock = device.lock().workers(2).on_fault();
+    let region = LockedRegion::with(lock, pages.get()).unwrap();
+    let query = device.query(region.range()).unwrap();
+    assert_eq!(
+        (query.locked, query.on_fault),
+        (region.range().len(), query.locked)
+    );
+    drop(region);
+    assert_eq!(vmlck(), before);
+
+    let none = device.lock().workers(65);
+    let error = LockedRegion::with(none, pages.get()).unwrap_err();
+    assert_eq!(*error.rule(), Rule::TooManyWorkers { most: 64 });
+    assert_eq!(vmlck(), before);
+}
+
+#[test]
+#[ignore = "needs the module: tools/user-tests"]
 fn on_fault_leaves_out_what_was_not_touched() {
     let mut pages = Pages::new(64);
     let region = LockedRegion::on_fault(&device(), pages.get()).unwrap();
