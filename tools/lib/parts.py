@@ -22,16 +22,25 @@ from common import CLONE
 TIMEOUT = {"base": 900, "debug": 1800, "kcsan": 1800}
 # The data race detector has something to say where threads race.
 ONLY = {"kcsan": ["storm_test", "storm_ops_test", "linear_test", "stats_test", "vector_test",
-                  "uffd_test"]}
-# What takes long on the debug kernel, about.
-SECONDS = {"interleave_reader_test": 200, "interleave_test": 155, "atomic_test": 110,
-           "differential_test": 100, "no_memory_test": 100, "yield_test": 85, "kill_test": 85,
-           "module_test": 65, "fuzz_test": 60, "ungoverned_test": 55, "vector_test": 55,
-           "swap_test": 50, "lock_test": 45, "interleave_end_test": 40, "storm_test": 40,
-           "io_error_test": 35, "query_test": 35, "uffd_test": 35, "huge_test": 30,
-           "abi_query_test": 25, "samples_test": 25, "workers_test": 25, "progress_test": 25,
-           "stall_test": 25, "linear_test": 15, "linearize_test": 15, "many_test": 15,
-           "storm_ops_test": 15}
+                  "uffd_test", "yield_test", "workers_test", "progress_test"]}
+# What takes long, in seconds, about.
+SECONDS = {
+    "base": {
+        "linear_test": 46, "kill_test": 45, "differential_test": 45, "fuzz_test": 40,
+        "storm_test": 32, "interleave_reader_test": 30, "interleave_test": 25, "module_test": 15,
+        "yield_test": 14, "storm_ops_test": 11, "samples_test": 10, "swap_test": 10,
+        "uffd_test": 10, "io_error_test": 8, "progress_test": 8, "workers_test": 7,
+        "vector_test": 6},
+    "debug": {
+        "interleave_reader_test": 200, "interleave_test": 155, "atomic_test": 110,
+        "differential_test": 100, "no_memory_test": 100, "yield_test": 85, "kill_test": 85,
+        "module_test": 65, "fuzz_test": 60, "ungoverned_test": 55, "vector_test": 55,
+        "swap_test": 50, "lock_test": 45, "interleave_end_test": 40, "storm_test": 40,
+        "io_error_test": 35, "query_test": 35, "uffd_test": 35, "huge_test": 30,
+        "abi_query_test": 25, "samples_test": 25, "workers_test": 25, "progress_test": 25,
+        "stall_test": 25, "linear_test": 15, "linearize_test": 15, "many_test": 15,
+        "storm_ops_test": 15},
+}
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 # From here on it is an exit status of tools/vm itself: too long, or the VM broke.
 VM_FAILED = 124
@@ -141,9 +150,9 @@ def shards(number):
     """
     dealt = [[0, []] for _ in range(number)]
     names = sorted(program.name for program in selftests().glob("*_test"))
-    for name in sorted(names, key=lambda name: -SECONDS.get(name, 1)):
+    for name in sorted(names, key=lambda name: -seconds.get(name, 1)):
         least = min(dealt, key=lambda shard: shard[0])
-        least[0] += SECONDS.get(name, 1)
+        least[0] += seconds.get(name, 1)
         least[1].append(name)
     return [sorted(programs, key=lambda name: (name != "module_test", name))
             for _, programs in dealt]
