@@ -75,7 +75,10 @@ FIXTURE_TEARDOWN(storm)
 		close(self->dev);
 }
 
-/* 512 pages in 64 VMAs, and one page of it is replaced during each call. */
+/*
+ * Pages in 64 VMAs, and one of them is replaced during each call: so many that there is something to
+ * do for each worker.
+ */
 TEST_F_TIMEOUT(storm, replace, HANG_SECONDS)
 {
 	struct racer *racer = racer_start();
@@ -84,7 +87,7 @@ TEST_F_TIMEOUT(storm, replace, HANG_SECONDS)
 		.flags = variant->flags,
 		.nr_workers = variant->nr_workers,
 		.slice_us = variant->flags ? SLICE_US : 0,
-		.nr_pages = 512,
+		.nr_pages = variant->nr_workers > 1 ? 2048 : 512,
 		.victim = NO_VICTIM,
 	};
 	unsigned int calls = 0, inside = 0, wrong = 0, stale = 0;

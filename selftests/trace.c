@@ -36,6 +36,36 @@ static int write_file(const struct trace *t, const char *name, const char *text,
 	return ret;
 }
 
+/*
+ * One instance for all tests of a program: it takes the debug kernel half a second to make one and
+ * to remove it. With tracing off, and a filter for threads that are gone, it costs next to nothing.
+ */
+static pid_t program;
+
+static __attribute__((constructor)) void remember_program(void)
+{
+	program = getpid();
+}
+
+static void name_instance(struct trace *t)
+{
+	snprintf(t->dir, sizeof(t->dir), INSTANCES "/mlock_rs_%s", program_invocation_short_name);
+}
+
+/* At the end of the program itself, not of the processes of its tests. */
+static __attribute__((destructor)) void remove_instance(void)
+{
+	struct trace t;
+
+	if (getpid() != program)
+		return;
+	name_instance(&t);
+	if (access(t.dir, F_OK))
+		return;
+	write_file(&t, "events/mmap_lock/enable", "0", 0);
+	rmdir(t.dir);
+}
+
 int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids)
 {
 	char filter[256] = "", path[192];
@@ -43,7 +73,7 @@ int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids)
 	int ret;
 
 	t->marker = -1;
-	snprintf(t->dir, sizeof(t->dir), INSTANCES "/mlock_rs_%d", getpid());
+	name_instance(t);
 	if (mkdir(t->dir, 0700) && errno != EEXIST)
 		return -errno;
 	for (i = 0; i < nr_tids; i++)
@@ -51,13 +81,13 @@ int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids)
 				i ? " || " : "", tids[i]);
 
 	/* The counter is one clock for all CPUs: no two events have the same time. */
-	ret = write_file(t, "trace_clock", "counter", 0);
+	ret = write_file(t, "tracing_on", "0", 0);
+	if (!ret)
+		ret = write_file(t, "trace_clock", "counter", 0);
 	if (!ret)
 		ret = write_file(t, "buffer_size_kb", "512", 0);
 	if (!ret)
 		ret = write_file(t, "events/mmap_lock/filter", filter, 0);
-	if (!ret)
-		ret = write_file(t, "tracing_on", "0", 0);
 	if (!ret)
 		ret = write_file(t, "events/mmap_lock/enable", "1", 0);
 	if (ret)
@@ -74,8 +104,7 @@ void trace_close(struct trace *t)
 		return;
 	if (t->marker >= 0)
 		close(t->marker);
-	write_file(t, "events/mmap_lock/enable", "0", 0);
-	rmdir(t->dir);
+	write_file(t, "tracing_on", "0", 0);
 	t->dir[0] = '\0';
 }
 

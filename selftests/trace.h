@@ -26,7 +26,7 @@ struct trace {
 	} event[8192];
 };
 
-/* A trace instance of its own for the threads @tids. Returns 0 or -errno. */
+/* The program's own trace instance, for the threads @tids. Returns 0 or -errno. */
 int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids);
 void trace_close(struct trace *t);
 

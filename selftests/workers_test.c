@@ -248,6 +248,31 @@ TEST_F(workers, lowest_of_several_failures)
 	}
 }
 
+/*
+ * The last page of a stretch that one thread has in hand and the first page of the next stretch, of
+ * another thread, which finds its page at once: it has to wait for what the other one finds.
+ */
+TEST_F(workers, lower_one_of_two_neighbours)
+{
+	const size_t huge_pages = HUGE_SIZE / page_size;
+	char *huge = (char *)(((uintptr_t)self->addr + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
+	size_t stretch;
+
+	for (stretch = 2; stretch < NR_PAGES / huge_pages - 1; stretch++) {
+		char *bad = huge + stretch * HUGE_SIZE - page_size;
+
+		ASSERT_EQ(0, mprotect(bad, 2 * page_size, PROT_NONE));
+		EXPECT_EQ(-ENOMEM, mlock_rs_call(self->dev, &self->arg));
+		EXPECT_EQ((uintptr_t)bad, self->arg.fail_addr);
+		EXPECT_EQ(bad - self->addr, self->arg.populated);
+		EXPECT_EQ((bad - self->addr) / page_size,
+			  resident_pages(self->addr, (bad - self->addr) / page_size));
+		ASSERT_EQ(0, mprotect(bad, 2 * page_size, PROT_READ | PROT_WRITE));
+		ASSERT_EQ(0, munlock(self->addr, LEN));
+		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+	}
+}
+
 TEST_F(workers, end_of_a_file)
 {
 	const size_t in_file = NR_PAGES - 100;
