@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     mm::{
+        resched_if_due,
         sleep_killable,
         FaultAccess,
         MmapLocked,
@@ -44,6 +45,9 @@ use kernel::{
 /// takes to answer and doubles each time the page is still not there.
 const WAIT_MIN: u32 = 50;
 const WAIT_MAX: u32 = 16_000;
+
+/// Fewer bytes than these are asked for at once.
+const WORTH_A_LOOK: usize = 64 << 10;
 
 /// For a call that ends while only workers have something to do.
 pub(super) const NOWHERE: usize = usize::MAX - 1;
@@ -456,7 +460,7 @@ fn fill<H: Hold>(
 ) -> Result<H, Ended<H>> {
     hold.signals().interrupt(*addr, chunk.end())?;
     // It costs to look, and memory that is not resident yet is so from the start of a chunk on.
-    let mut resident = true;
+    let mut resident = chunk.len() >= WORTH_A_LOOK;
     while *addr < chunk.end() {
         let (end, access) = match look(hold.held(), *addr, chunk.end()) {
             Step::Fault(end, access) => (end, access),
@@ -479,6 +483,7 @@ fn fill<H: Hold>(
         match hold.held().fault_in(*addr, end, access) {
             Ok(Progress::Until(next)) => {
                 *addr = next;
+                resched_if_due();
                 hold = hold.went_on(next, chunk.end(), &upto)?;
             }
             Ok(Progress::Blocked) => {

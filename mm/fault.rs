@@ -114,6 +114,23 @@ pub(super) fn fatal_signal_pending() -> bool {
     pending & sigkill != 0
 }
 
+/// Let another thread have this CPU, if the scheduler wants that. The mmap lock or the lock of a VMA may be
+/// held; no other lock is.
+///
+/// `cond_resched()` does nothing on a preemptible kernel, and with lazy preemption a thread that wakes up
+/// would wait for the next tick.
+pub(crate) fn resched_if_due() {
+    const DUE: usize = 1 << bindings::TIF_NEED_RESCHED | 1 << bindings::TIF_NEED_RESCHED_LAZY;
+
+    // SAFETY: The current task is valid. Others may set the bits at any time.
+    let flags =
+        unsafe { (&raw const (*bindings::get_current()).thread_info.flags).read_volatile() };
+    if flags & DUE != 0 {
+        // SAFETY: The calling thread is running and may sleep.
+        unsafe { bindings::schedule() };
+    }
+}
+
 /// Sleep for about `micros` microseconds, or until a fatal signal arrives. The mmap lock may be
 /// held; no other lock is.
 ///

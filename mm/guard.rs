@@ -210,6 +210,19 @@ impl<'a> MmapReadGuard<'a> {
         self.mm
     }
 
+    /// Take the lock after it was given up, if nobody has it for writing or waits for it. Only for
+    /// [`MmapYieldGuard`](super::MmapYieldGuard).
+    pub(super) fn try_lock_again(mm: &'a CallerMm<'a>) -> Option<Self> {
+        // SAFETY: The address space is that of the current task, which is alive.
+        let locked = unsafe { bindings::mmap_read_trylock(mm.as_raw()) };
+
+        // INVARIANT: The lock was just taken. A guard that is made for nothing would release it.
+        locked.then(|| Self {
+            mm,
+            _nts: NotThreadSafe,
+        })
+    }
+
     /// Wait for the lock after it was given up. Only for [`MmapYieldGuard`], which looks at what
     /// happened meanwhile.
     ///

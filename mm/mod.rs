@@ -20,6 +20,7 @@ mod yielding;
 
 pub(crate) use self::{
     fault::{
+        resched_if_due,
         sleep_killable,
         Progress,
         Signals, //

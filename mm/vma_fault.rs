@@ -7,8 +7,9 @@
 
 use super::{
     fault::{
-        fatal_signal_pending, //
+        fatal_signal_pending,
         fault_error,
+        resched_if_due, //
     },
     vma::{
         FaultAccess,
@@ -101,6 +102,7 @@ impl CallerMm<'_> {
                     return Helped::Left(run.seen(until).0);
                 }
                 run.faulted();
+                resched_if_due();
             }
             let (seen, all) = run.seen(until);
             if !all {

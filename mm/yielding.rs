@@ -29,9 +29,9 @@ use kernel::{
     prelude::*, //
 };
 
-/// How many bytes to fault in, or how many microseconds to sleep, at a time until a writer that waits
-/// has the lock.
+/// How many bytes to fault in between two looks whether the lock is free again.
 const MEANWHILE: usize = 8 * PAGE_SIZE;
+/// How many microseconds to sleep at a time until a writer that waits has the lock.
 const HANDOVER: u32 = 20;
 /// How often. A writer that is not there after that is not held up by this call.
 const HANDOVERS: u32 = 50;
@@ -63,11 +63,6 @@ impl Sequence {
     /// Whether `other` was counted after this one. The count wraps around.
     fn is_before(self, other: u32) -> bool {
         (other.wrapping_sub(self.0) as i32) > 0
-    }
-
-    /// Whether a writer had the lock when it was read.
-    fn is_writing(self) -> bool {
-        self.0 & 1 != 0
     }
 
     #[cfg(CONFIG_PER_VMA_LOCK)]
@@ -122,8 +117,9 @@ impl<'a> MmapYieldGuard<'a> {
         unsafe { bindings::mmap_lock_is_contended(self.held.caller_mm().as_raw()) != 0 }
     }
 
-    /// Give the lock up until those who wait have had it, and take it again. Meanwhile fault in what
-    /// lies between `addr` and `end` under the locks of the VMAs, as far as that goes.
+    /// Give the lock up for those who wait, and take it again when nobody does. Meanwhile fault in
+    /// what lies between `addr` and `end` under the locks of the VMAs; when that is done, or cannot be
+    /// done so, wait in the queue.
     ///
     /// # Errors
     ///
@@ -134,26 +130,30 @@ impl<'a> MmapYieldGuard<'a> {
         let mut next = addr;
         drop(self);
 
-        // A reader that asks again at once takes the lock away from a writer that is still waking
-        // up (rwsem_down_read_slowpath() steals it), and to sleep for it takes longer than most
-        // writers need. So go on without it until a writer has had it.
-        for _ in 0..HANDOVERS {
-            // SAFETY: The address space is valid.
-            let contended = unsafe { bindings::mmap_lock_is_contended(mm.as_raw()) != 0 };
-            let now = Sequence::of(mm);
-            if now != sequence && !now.is_writing() || now == sequence && !contended {
-                break;
+        while next < end {
+            if let Some(held) = MmapReadGuard::try_lock_again(mm) {
+                return Ok(held.into());
             }
             let until = end.min(next.saturating_add(MEANWHILE));
-            if next < until && matches!(mm.fault_in_vmas(next, until, |_| true), Helped::All) {
-                next = until;
+            if !matches!(mm.fault_in_vmas(next, until, |_| true), Helped::All) {
+                break;
+            }
+            next = until;
+            if Sequence::of(mm) == sequence {
                 // The writer may wait for this CPU.
                 // SAFETY: The calling thread may sleep.
                 unsafe { bindings::yield_() };
-            } else {
-                next = end;
-                sleep_killable(HANDOVER);
             }
+        }
+        // A reader that asks at once takes the lock away from a writer that is still waking up
+        // (rwsem_down_read_slowpath() steals it), so wait until one was there.
+        for _ in 0..HANDOVERS {
+            // SAFETY: The address space is valid.
+            let contended = unsafe { bindings::mmap_lock_is_contended(mm.as_raw()) != 0 };
+            if !contended || Sequence::of(mm) != sequence {
+                break;
+            }
+            sleep_killable(HANDOVER);
         }
         Self::lock_killable(mm)
     }
