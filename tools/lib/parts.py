@@ -143,12 +143,12 @@ class Part:
         return [self.directory / "counters" / name for name in ("loaded", "tested")]
 
 
-def shards(number):
+def shards(flavour, number):
     """All test programs, dealt out to VMs that run at the same time: the longest ones first.
 
     module_test begins in its VM. It unloads the module, with what that has counted so far.
     """
-    dealt = [[0, []] for _ in range(number)]
+    dealt, seconds = [[0, []] for _ in range(number)], SECONDS.get(flavour, {})
     names = sorted(program.name for program in selftests().glob("*_test"))
     for name in sorted(names, key=lambda name: -seconds.get(name, 1)):
         least = min(dealt, key=lambda shard: shard[0])
