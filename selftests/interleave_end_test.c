@@ -268,7 +268,9 @@ TEST_F_TIMEOUT(stop, ptrace_attach, HELD_TEST_SECONDS)
 	ASSERT_EQ(0, ptrace(PTRACE_DETACH, main, NULL, NULL));
 
 	ASSERT_EQ(0, ptrace(PTRACE_ATTACH, call, NULL, NULL));
-	EXPECT_EQ(0, waitpid(call, &status, __WALL | WNOHANG));
+	/* Time enough for a call that minds. */
+	usleep(100000);
+	ASSERT_EQ(0, waitpid(call, &status, __WALL | WNOHANG));
 	EXPECT_FALSE(held_returned(h, CALL));
 
 	fuse_release(h->server);
