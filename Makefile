@@ -9,8 +9,9 @@ KERNEL ?= 7.3
 KERNEL_SRC ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
-INSTALL_MOD_PATH ?= $(DESTDIR)
-export KERNEL KERNEL_SRC PREFIX DESTDIR INSTALL_MOD_PATH PROFILE
+# Also if the environment has an empty one, as that of a make within a make.
+mod_path = $(or $(INSTALL_MOD_PATH),$(DESTDIR))
+export KERNEL KERNEL_SRC PREFIX DESTDIR PROFILE
 release = $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null || uname -r)
 
 .DEFAULT_GOAL := module
@@ -25,22 +26,25 @@ llvm = $(if $(shell grep -sx CONFIG_CC_IS_CLANG=y $(KDIR)/include/config/auto.co
 module: kdir-usable	## Build mlock_rs.ko against KDIR (default: the running kernel)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules
 
+modules_install = $(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) \
+	INSTALL_MOD_PATH="$(abspath $(mod_path))" modules_install
+
 .PHONY: modules_install
 modules_install: kdir-usable	## Install mlock_rs.ko, the udev rule, mlock_rs(4) (DESTDIR=, PREFIX=)
-	$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules_install
+	$(modules_install)
 	tools/install module
 
 .PHONY: install
 install:	## Install all that `make` and `make user` built (DESTDIR=, PREFIX=/usr/local)
 	tools/install
-	$(if $(wildcard mlock_rs.ko),$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules_install,\
+	$(if $(wildcard mlock_rs.ko),$(modules_install),\
 		@echo "Without the module: it is not built. 'make KDIR=...' builds it.")
 
 .PHONY: uninstall
 uninstall:	## Remove it again (the same DESTDIR=, PREFIX=, KDIR=)
 	tools/install --uninstall
-	rm -f $(INSTALL_MOD_PATH)/lib/modules/$(release)/updates/mlock_rs.ko*
-	$(if $(INSTALL_MOD_PATH),,depmod $(release))
+	rm -f "$(mod_path)/lib/modules/$(release)/updates/mlock_rs.ko"*
+	@[ -n "$(mod_path)" ] || [ ! -e "/lib/modules/$(release)/modules.dep" ] || depmod $(release)
 
 .PHONY: kdir-usable
 kdir-usable:

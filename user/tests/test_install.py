@@ -68,7 +68,11 @@ class Install(unittest.TestCase):
     def test_uninstall_leaves_nothing(self):
         other = self.place("lib/udev/rules.d/10-other.rules")
         other.write_text("")
-        self.make("uninstall")
+        module = self.destdir / f"lib/modules/{os.uname().release}/updates/mlock_rs.ko"
+        module.parent.mkdir(parents=True)
+        module.write_text("")
+        self.make("uninstall", "INSTALL_MOD_PATH=")
+        self.assertFalse(module.exists())
         self.assertEqual(list(self.installed()), ["lib/udev/rules.d/10-other.rules"])
         self.assertFalse(self.place("lib/mlock_rs").exists())
 
