@@ -98,6 +98,11 @@ int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids)
 	return t->marker < 0 ? -errno : 0;
 }
 
+int trace_use_clock(struct trace *t, const char *clock)
+{
+	return write_file(t, "trace_clock", clock, 0);
+}
+
 void trace_close(struct trace *t)
 {
 	if (!t->dir[0])
@@ -122,6 +127,19 @@ void trace_start(struct trace *t)
 	mark(t, "begin");
 }
 
+/* What stands before @end: a number of the clock "counter", or seconds with six decimals. */
+static __u64 parse_time(const char *line, const char *end)
+{
+	const char *text = end;
+	char *dot;
+	__u64 n;
+
+	while (text > line && text[-1] != ' ')
+		text--;
+	n = strtoull(text, &dot, 10);
+	return *dot == '.' ? n * 1000000000 + strtoull(dot + 1, NULL, 10) * 1000 : n;
+}
+
 /* comm-PID [cpu] flags time: mmap_lock_NAME: mm=... write=true success=true */
 static bool parse_event(const char *line, struct lock_event *event)
 {
@@ -137,6 +155,7 @@ static bool parse_event(const char *line, struct lock_event *event)
 	while (pid > line && pid[-1] != '-')
 		pid--;
 	event->tid = strtol(pid, NULL, 10);
+	event->ns = parse_time(line, name);
 	name += strlen(": mmap_lock_");
 	event->write = strstr(name, " write=true");
 	if (!strncmp(name, "start_locking", 13))

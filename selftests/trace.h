@@ -6,6 +6,7 @@
 #ifndef MLOCK_RS_TRACE_H
 #define MLOCK_RS_TRACE_H
 
+#include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -23,11 +24,18 @@ struct trace {
 			LOCK_RELEASED,
 		} what;
 		bool write;
+		/* When, by the clock of the trace. */
+		__u64 ns;
 	} event[8192];
 };
 
 /* The program's own trace instance, for the threads @tids. Returns 0 or -errno. */
 int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids);
+/*
+ * Another clock, say "mono", before trace_start(). The one that it begins with tells the order of
+ * events and no times.
+ */
+int trace_use_clock(struct trace *t, const char *clock);
 void trace_close(struct trace *t);
 
 /*
