@@ -42,3 +42,11 @@ def selftests():
     out = CLONE / "build/selftests"
     output_of("make", "-s", "-C", "selftests", f"KSRC={kernel_source()}", f"OUT={out}")
     return out
+
+
+@functools.cache
+def bench_programs():
+    """The directory with the programs of the benchmark."""
+    out = CLONE / "build/bench"
+    output_of("make", "-s", "-C", "bench", f"KSRC={kernel_source()}", f"OUT={out}")
+    return out

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * How long it takes to lock something, and with --trace how long the mmap lock is held for it.
+ *
+ * "tsc" counts cycles, or instructions in a VM whose clock counts these (QEMU's -icount).
+ */
+#include "bench.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "mlock_rs_test.h"
+#include "trace.h"
+
+/* How long the mmap lock was held, in one way. */
+struct hold {
+	__u64 since, ns, longest_ns;
+	bool held;
+};
+
+static void begin_hold(struct hold *h, __u64 at)
+{
+	h->since = at;
+	h->held = true;
+}
+
+static void end_hold(struct hold *h, __u64 at)
+{
+	__u64 ns = at - h->since;
+
+	if (!h->held)
+		return;
+	h->held = false;
+	h->ns += ns;
+	if (ns > h->longest_ns)
+		h->longest_ns = ns;
+}
+
+static void report_holds(const struct trace *t)
+{
+	struct hold write = {}, read = {};
+	size_t i;
+
+	for (i = 0; i < t->nr; i++) {
+		const struct lock_event *e = &t->event[i];
+
+		if (e->what == LOCK_ACQUIRED && e->write) {
+			begin_hold(&write, e->ns);
+		} else if (e->what == LOCK_ACQUIRED) {
+			/* It was downgraded, if it is held for writing. */
+			end_hold(&write, e->ns);
+			begin_hold(&read, e->ns);
+		} else if (e->what == LOCK_RELEASED) {
+			end_hold(e->write ? &write : &read, e->ns);
+		}
+	}
+	result_number("write_ns", write.ns);
+	result_number("write_longest_ns", write.longest_ns);
+	result_number("read_ns", read.ns);
+	result_number("read_longest_ns", read.longest_ns);
+}
+
+static __u64 tsc(void)
+{
+#ifdef __x86_64__
+	return __builtin_ia32_rdtsc();
+#else
+	return 0;
+#endif
+}
+
+int main(int argc, char **argv)
+{
+	static struct trace trace;
+	struct bench b = {};
+	struct memory m;
+	__u64 ns, ticks;
+	pid_t self = getpid();
+	int ret;
+
+	bench_init(&b, argc, argv);
+	memory_map(&b, &m);
+	if (b.contender->maps)
+		munmap(m.addr, m.len);
+	if (b.trace) {
+		ret = trace_open(&trace, &self, 1);
+		if (!ret)
+			ret = trace_use_clock(&trace, "mono");
+		if (ret)
+			bench_die("the trace", -ret);
+		trace_start(&trace);
+	}
+
+	ns = now_ns();
+	ticks = tsc();
+	ret = b.contender->lock(&b, &m);
+	ticks = tsc() - ticks;
+	ns = now_ns() - ns;
+
+	if (ret)
+		bench_die(b.contender->name, -ret);
+	if (b.trace && trace_stop(&trace))
+		bench_skip(&b, "too many events to trace");
+	memory_check(&b, &m);
+
+	result_begin(&b);
+	result_number("ns", ns);
+	result_number("tsc", ticks);
+	if (b.contender->needs) {
+		result_number("helpers", said.helpers);
+		result_number("gaps", said.gaps);
+	}
+	if (b.trace) {
+		report_holds(&trace);
+		trace_close(&trace);
+	}
+	result_end();
+	/* The end of the process is not a part of the measurement; it takes as long again. */
+	return EXIT_SUCCESS;
+}
