@@ -62,12 +62,20 @@ def prepare(home, settings):
     (private / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
 
 
+ACCELERATORS = {
+    "kvm": ["kvm"],
+    "tcg": ["tcg,thread=multi"],
+    # One instruction is a nanosecond for the guest, also for its cycle counter.
+    "icount": ["tcg,thread=single", "-icount", "shift=0,sleep=off"],
+}
+
+
 def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append="", share=None):
     """The whole command; the guest's console hvc0 is QEMU's standard input and output."""
     cpu = "host" if accel == "kvm" else "max"
     line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-machine", "q35,usb=off,sata=off,smbus=off", "-cpu", cpu,
-            "-accel", "kvm" if accel == "kvm" else "tcg,thread=multi",
+            "-accel", *ACCELERATORS[accel],
             "-smp", str(cpus), *memory_options(memory, cpus), "-kernel", kernel,
             "-initrd", home / ".vm/initramfs",
             # 7.3 with KASAN and 5-level paging: an interrupt in identify_cpu(), which clears the
