@@ -123,6 +123,12 @@ mutants:	## Run the tests with modules that are wrong on purpose (MUTANTS='010 0
 coverage:	## Which lines of the module the last `make check` reached (UPDATE=1 for the documentation)
 	@$(run) tools/coverage $(if $(UPDATE),--update)
 
+.PHONY: bench
+bench:	## Compare with mlock(2) and others; results in bench/results (BENCH=full, BENCH_HOST=1)
+	@$(run) tools/bench $(if $(BENCH_HOST),--build && tools/bench --host) \
+		$(if $(filter full,$(BENCH)),--full)
+	@tools/plots
+
 .PHONY: clean
 clean:	## Remove what was built in this directory
 	rm -rf build
@@ -153,3 +159,5 @@ help:	## This list
 	@echo '  FUZZ_CALLS=N          how many calls the fuzzer makes'
 	@echo '  DIFF_STEPS=N          how many steps to compare with mlock(2)'
 	@echo '  REPLAY=PROGRAM        only this program, as differential_test printed it'
+	@echo '  BENCH=full            the benchmark with more sizes and runs, an hour or more'
+	@echo '  BENCH_HOST=1          the benchmark on this machine, with the module loaded, as root'
