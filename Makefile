@@ -129,6 +129,10 @@ bench:	## Compare with mlock(2) and others; results in bench/results (BENCH=full
 		$(if $(filter full,$(BENCH)),--full)
 	@tools/plots
 
+.PHONY: bench-insn
+bench-insn:	## Count instructions and compare with bench/insn.csv (UPDATE=1 writes that)
+	@$(run) tools/bench-insn $(if $(UPDATE),--update)
+
 .PHONY: clean
 clean:	## Remove what was built in this directory
 	rm -rf build
