@@ -48,12 +48,11 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
                 return;
             };
             let end = vma.end();
-            // SAFETY: The VMA is locked for reading as long as `vma` lives.
-            let part = file_part(
-                &unsafe { Vma::from_raw(vma.as_ptr()) },
-                addr,
-                end.min(range.end()),
-            );
+            let part = {
+                // SAFETY: The VMA is locked for reading as long as `vma` lives.
+                let vma = unsafe { Vma::from_raw(vma.as_ptr()) };
+                file_part(&vma, addr, end.min(range.end()))
+            };
             drop(vma);
 
             match part {

@@ -40,8 +40,9 @@
  * Do not let other threads wait for the mmap lock longer than a slice (slice_us), nor for a page
  * that waits for I/O or for a userfaultfd handler. Whenever the lock was given up, the call looks
  * whether the ranges are still what was locked, and fails with %ESTALE if they are not. (Memory
- * that was replaced by memory of the same kind, of the same part of the same open file or anonymous,
- * is found in order if that is locked as well by then.) For MLOCK_RS_LOCK and MLOCK_RS_LOCKV.
+ * that was replaced by memory of the same kind, of the same part of the same open file or
+ * anonymous, is found in order if that is locked as well by then.) For MLOCK_RS_LOCK and
+ * MLOCK_RS_LOCKV.
  */
 #define MLOCK_RS_LOCK_YIELD		(1U << 1)
 
@@ -54,7 +55,7 @@
 /* Most threads that populate in one call, the caller among them. */
 #define MLOCK_RS_MAX_WORKERS	64
 
-/* Longest slice of %MLOCK_RS_LOCK_YIELD, and the one that slice_us 0 stands for, in microseconds. */
+/* Longest slice of %MLOCK_RS_LOCK_YIELD, and the one that slice_us 0 stands for: microseconds. */
 #define MLOCK_RS_MAX_SLICE_US		1000000
 #define MLOCK_RS_DEFAULT_SLICE_US	1000
 
