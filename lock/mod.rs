@@ -297,13 +297,12 @@ impl Populating<'_, '_> {
         };
 
         let (failure, missing) = feed.outcome();
-        let missing = lowest(missing, touched);
         let (failure, missing) = match (ended, failure) {
             (Err(ended), _) if ended.error == EINTR => {
-                // The next call begins where this one has left something out.
+                // The next call begins where this one has left something out, or was to look again.
                 let first = match ended.addr {
-                    NOWHERE => missing,
-                    addr => lowest(missing, Some(addr)),
+                    NOWHERE => lowest(missing, touched),
+                    addr => lowest(lowest(missing, touched), Some(addr)),
                 };
                 let end = self.ranges.last().map_or(0, |range| range.end());
                 match first {

@@ -75,8 +75,8 @@ pub(super) trait Hold: Sized {
     /// far lies at or after `upto`.
     fn went_on(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure>;
 
-    /// What ends the call.
-    fn signals(&self) -> Signals;
+    /// Before a chunk from `addr` to `end`, after another one: is it time to end, or for others?
+    fn between(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure>;
 
     /// Whether the caller can wait for workers for as long as that takes.
     fn is_patient(&self) -> bool;
@@ -143,8 +143,9 @@ impl Hold for Strict<'_> {
         Ok(self)
     }
 
-    fn signals(&self) -> Signals {
-        self.signals
+    fn between(self, addr: usize, end: usize, _: impl Fn() -> usize) -> Result<Self, Failure> {
+        self.signals.interrupt(addr, end)?;
+        Ok(self)
     }
 
     fn is_patient(&self) -> bool {
@@ -246,6 +247,10 @@ impl<'a, 'k> Yielding<'a, 'k> {
     /// Between two batches: is it time to end, or for others?
     fn pause(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure> {
         self.pace.signals.interrupt(addr, end)?;
+        // What is at its end may be all: then it is better to be done.
+        if addr >= end {
+            return Ok(self);
+        }
         if self.pace.slice_began.elapsed() < self.pace.slice || !self.guard.is_contended() {
             return Ok(self);
         }
@@ -365,8 +370,8 @@ impl Hold for Yielding<'_, '_> {
         self.pause(addr, end, upto)
     }
 
-    fn signals(&self) -> Signals {
-        self.pace.signals
+    fn between(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure> {
+        self.pause(addr, end, upto)
     }
 
     fn is_patient(&self) -> bool {
@@ -458,7 +463,6 @@ fn fill<H: Hold>(
     upto: impl Fn() -> usize,
     mut reached: impl FnMut(usize),
 ) -> Result<H, Ended<H>> {
-    hold.signals().interrupt(*addr, chunk.end())?;
     // It costs to look, and memory that is not resident yet is so from the start of a chunk on.
     let mut resident = chunk.len() >= WORTH_A_LOOK;
     while *addr < chunk.end() {
@@ -510,6 +514,7 @@ pub(super) fn populate<H: Hold, F: Feed>(
     feed: &mut F,
     running: &mut Running<'_>,
 ) -> Result<H, Failure> {
+    let mut begun = false;
     let ended = loop {
         let chunk = match feed.next(hold.is_patient()) {
             Turn::Chunk(chunk) => chunk,
@@ -523,6 +528,16 @@ pub(super) fn populate<H: Hold, F: Feed>(
             },
             Turn::Over => return Ok(hold),
         };
+        if begun {
+            hold = match hold.between(chunk.start(), chunk.end(), || feed.upto()) {
+                Ok(held) => held,
+                Err(failure) => {
+                    feed.populated(chunk, chunk.start());
+                    break failure;
+                }
+            };
+        }
+        begun = true;
         let mut addr = chunk.start();
         let reached = |addr: usize| {
             let part = addr.saturating_sub(chunk.start());

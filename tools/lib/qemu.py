@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -70,6 +71,37 @@ ACCELERATORS = {
 }
 
 
+# What the guest's kernel says of the frequency of its cycle counter when it has measured it for long.
+MEASURED = re.compile(r"tsc: Refined TSC clocksource calibration: (\d+)\.(\d+) MHz")
+
+
+def frequency_file():
+    """Where the frequency is kept until the host boots anew."""
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return cache() / "vm" / f"tsc-{boot}"
+
+
+def known_frequency(accel):
+    """Words for the kernel's command line, so that it does not have to measure in a hurry.
+
+    The counter is the host's, but for icount. On a busy host the short measurement at boot can be
+    wrong many times over, and the guest's clock with it.
+    """
+    file = frequency_file()
+    known = accel == "tcg" and file.exists() and file.read_text().strip()
+    return f"tsc_early_khz={known} " if known else ""
+
+
+def keep_frequency(accel, kernel_log):
+    """Remember what a guest has measured for long."""
+    found = MEASURED.search(kernel_log)
+    if accel == "tcg" and found and not frequency_file().exists():
+        mhz, rest = found.groups()
+        new = frequency_file().with_suffix(f".{os.getpid()}")
+        new.write_text(f"{mhz}{rest:0<3.3}\n")
+        new.rename(frequency_file())
+
+
 def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append="", share=None):
     """The whole command; the guest's console hvc0 is QEMU's standard input and output."""
     cpu = "host" if accel == "kvm" else "max"
@@ -82,7 +114,7 @@ def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append="", 
             # CPU's features for a moment, takes the wrong shadow address.  The check of the timer
             # panics where a busy host lets no tick through for a while.
             "-append", "no5lvl no_timer_check console=ttyS0 panic=-1 oops=panic "
-                       f"printk.devkmsg=on kmemleak=on loglevel=7 {append}".strip(),
+                       f"{known_frequency(accel)}printk.devkmsg=on kmemleak=on loglevel=7 {append}".strip(),
             "-chardev", f"file,id=log,path={option(log)}", "-serial", "chardev:log",
             "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-pci",
             "-device", "virtconsole,chardev=console"]
