@@ -4,8 +4,8 @@
  * against what the header promises; and under arguments that change while the kernel reads them,
  * where only so much is certain that nothing else is harmed.
  *
- * $FUZZ_CALLS is how many calls to make, $SEED repeats them. Nothing guides the choice of calls:
- * the kernels that the tests run on have no KCOV, and what there is to reach is counted by errno.
+ * $FUZZ_CALLS is how many calls to make, $SEED repeats them. Nothing guides the choice of calls;
+ * Documentation/testing.md says why. What there is to reach is counted by errno.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"

@@ -10,9 +10,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -258,7 +260,7 @@ TEST_F(workers, lower_one_of_two_neighbours)
 	char *huge = (char *)(((uintptr_t)self->addr + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
 	size_t stretch;
 
-	for (stretch = 2; stretch < NR_PAGES / huge_pages - 1; stretch++) {
+	for (stretch = 2; stretch < NR_PAGES / huge_pages - 1; stretch += 2) {
 		char *bad = huge + stretch * HUGE_SIZE - page_size;
 
 		ASSERT_EQ(0, mprotect(bad, 2 * page_size, PROT_NONE));
@@ -317,6 +319,97 @@ TEST_F(workers, private_and_writable_file)
 	expect_all(_metadata, self);
 	/* Copies of its own, as after mlock(2): nobody's writes would go to the file. */
 	EXPECT_EQ(LEN, smaps_bytes(self->addr, LEN, "Anonymous:"));
+}
+
+/*
+ * A file on a disk, where there is one. Returns it, mapped instead of the region, with all of it in
+ * the page cache.
+ */
+static int map_disk_file(struct __test_metadata *_metadata, FIXTURE_DATA(workers) * self)
+{
+	static const char data[1 << 16] = "x";
+	const char *dir = getenv("TEST_DISK");
+	char path[256];
+	size_t done;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/mlock_rs_workers.XXXXXX", dir ? dir : "/tmp");
+	fd = mkstemp(path);
+	ASSERT_LE(0, fd);
+	unlink(path);
+	for (done = 0; done < LEN; done += sizeof(data))
+		ASSERT_EQ((ssize_t)sizeof(data), write(fd, data, sizeof(data)));
+	ASSERT_EQ(0, fsync(fd));
+	ASSERT_EQ(self->addr, mmap(self->addr, LEN, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0));
+	return fd;
+}
+
+TEST_F(workers, file_in_the_page_cache)
+{
+	close(map_disk_file(_metadata, self));
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	EXPECT_EQ(1, self->arg.nr_helpers);
+	expect_all(_metadata, self);
+}
+
+/* What has to be read is left to the caller. */
+TEST_F(workers, file_of_which_half_has_to_be_read)
+{
+	int fd = map_disk_file(_metadata, self);
+	size_t piece = LEN / 16, at;
+
+	for (at = 0; at < LEN; at += 2 * piece)
+		ASSERT_EQ(0, posix_fadvise(fd, at, piece, POSIX_FADV_DONTNEED));
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	expect_all(_metadata, self);
+	close(fd);
+}
+
+/* Far more than it takes in hand: helpers have to wait until the caller has caught up. */
+TEST_F(workers, all_of_it_is_left_to_the_caller)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { .start = (uintptr_t)self->addr, .len = LEN },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	static struct mlock_rs_range ranges[MLOCK_RS_MAX_RANGES];
+	struct mlock_rs_lockv arg = {
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = MLOCK_RS_MAX_RANGES,
+		.flags = MLOCK_RS_LOCK_YIELD,
+		.nr_workers = 2,
+	};
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	size_t i;
+
+	/* Of such memory helpers keep their hands off, although no fault has to wait. */
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
+		SKIP(return, "no userfaultfd");
+	for (i = 0; i < MLOCK_RS_MAX_RANGES; i++)
+		ranges[i] = (struct mlock_rs_range) {
+			(uintptr_t)self->addr + 2 * i * page_size, page_size
+		};
+	EXPECT_EQ(0, ioctl(self->dev, MLOCK_RS_LOCKV, &arg));
+	EXPECT_EQ(1, arg.nr_helpers);
+	EXPECT_EQ(MLOCK_RS_MAX_RANGES * page_size, arg.populated);
+	EXPECT_EQ(MLOCK_RS_MAX_RANGES, resident_pages(self->addr, NR_PAGES));
+	EXPECT_EQ(MLOCK_RS_MAX_RANGES * page_size, vmlck());
+	close(uffd);
+}
+
+/* A caller that signals may end does not wait for its helpers in one go. */
+TEST_F(workers, interruptible)
+{
+	int times;
+
+	self->arg.flags = MLOCK_RS_LOCK_INTERRUPTIBLE;
+	for (times = 0; times < 8; times++) {
+		EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+		expect_all(_metadata, self);
+		ASSERT_EQ(0, munlock(self->addr, LEN));
+		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+	}
 }
 
 /* SIGKILL in the middle of work, from another process, again and again. */
