@@ -114,13 +114,17 @@ class Reason:
     text: str = ""
 
     def places(self, lines):
-        """The lines of the file that it quotes, for each time that they are there."""
-        wanted = [line.strip() for line in self.code]
+        """The lines of the file that it lists, for each time that what it quotes is there.
+
+        What is quoted behind "= " only says where that is.
+        """
+        wanted = [line.removeprefix("= ").strip() for line in self.code]
+        listed = [n for n, line in enumerate(self.code, 1) if not line.startswith("= ")]
         stripped = [line.strip() for line in lines]
         for first in range(len(lines) - len(wanted) + 1):
             if wanted and stripped[first:first + len(wanted)] == wanted \
                     and self.function in ("", function_of(lines, first)):
-                yield range(first + 1, first + 1 + len(wanted))
+                yield [first + n for n in listed]
 
 
 def function_of(lines, index):
