@@ -10,8 +10,8 @@
  *
  *  - The new page is resident. Nobody but the call itself, populating the range, can have
  *    brought it in: it was mapped before the call was through.
- *  - When the replacement was complete, the last page of the range was not resident yet. Pages are
- *    populated in the order of their addresses: the call was not through.
+ *  - When the replacement was complete, another page of the range was not resident yet: the call
+ *    was not through.
  *
  * If on top of that the new page is not locked, and the call returned success, then there was no
  * moment at which all of the range was locked and resident. If it is locked, it was there before
@@ -35,6 +35,7 @@
 #define PAGEMAP_PRESENT		0x8000000000000000ULL
 /* Waits that are shorter are spun: a timer would come too late. */
 #define SPIN_NS			2000000
+#define MAX_PAGES		65536
 
 struct racer {
 	pthread_t thread;
@@ -54,6 +55,22 @@ static bool is_resident(const struct racer *r, const char *addr)
 
 	return pread(r->pagemap, &entry, sizeof(entry), offset) == sizeof(entry) &&
 	       entry & PAGEMAP_PRESENT;
+}
+
+/* Whether all pages are resident but the one that was replaced. */
+static bool others_are_resident(const struct racer *r, const struct race *race)
+{
+	static __u64 entries[MAX_PAGES];
+	const off_t offset = (uintptr_t)race->addr / page_size * sizeof(*entries);
+	const size_t size = race->nr_pages * sizeof(*entries);
+	size_t i;
+
+	if (race->nr_pages > MAX_PAGES || pread(r->pagemap, entries, size, offset) != (ssize_t)size)
+		abort();
+	for (i = 0; i < race->nr_pages; i++)
+		if (i != race->victim && !(entries[i] & PAGEMAP_PRESENT))
+			return false;
+	return true;
 }
 
 /* POSIX: EBUSY if there is a memory lock. With MS_ASYNC it does nothing else. */
@@ -86,14 +103,12 @@ static void *replace_pages(void *arg)
 	for (;;) {
 		struct race *race;
 		__u64 begin;
-		char *last;
 
 		while (sem_wait(&r->run))
 			;
 		race = r->race;
 		if (!race)
 			return NULL;
-		last = race->addr + (race->nr_pages - 1) * page_size;
 
 		/* Awake and on a CPU before the call begins, or short delays would mean nothing. */
 		atomic_store(&r->ready, true);
@@ -106,7 +121,7 @@ static void *replace_pages(void *arg)
 				 PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 				 -1, 0) == MAP_FAILED)
 				abort();
-			race->before_last = !is_resident(r, last);
+			race->before_end = !others_are_resident(r, race);
 		}
 		sem_post(&r->done);
 	}
@@ -162,7 +177,7 @@ void race_run(struct racer *r, struct race *race)
 	};
 	__u64 begin;
 
-	race->before_last = false;
+	race->before_end = false;
 	r->race = race;
 	atomic_store(&r->ready, false);
 	atomic_store(&r->begin, 0);
@@ -197,7 +212,7 @@ bool race_wrong_success(struct racer *r, const struct race *race)
 {
 	if (race->victim == NO_VICTIM || race->ret || is_locked(victim(race)))
 		return false;
-	return is_resident(r, victim(race)) || race->before_last;
+	return is_resident(r, victim(race)) || race->before_end;
 }
 
 __u64 marking_ns(const char *addr, size_t nr_pages)

@@ -36,8 +36,8 @@ struct race {
 	int ret;
 	__u64 fail_addr;
 	__u64 ns;
-	/* [out] After the replacement the last page of the range was not yet resident. */
-	bool before_last;
+	/* [out] After the replacement a page of the range was not yet resident. */
+	bool before_end;
 };
 
 #define NO_VICTIM	SIZE_MAX

@@ -81,9 +81,11 @@ FIXTURE_TEARDOWN(storm)
 		close(self->dev);
 }
 
+#define NR_STRIPES	64
+
 /*
- * Pages in 64 VMAs, and one of them is replaced during each call: so many that there is something
- * to do for each worker.
+ * Pages in many VMAs, and one of them is replaced during each call. With workers they are so many
+ * that there is something to do for each.
  */
 TEST_F_TIMEOUT(storm, replace, HANG_SECONDS)
 {
@@ -93,12 +95,13 @@ TEST_F_TIMEOUT(storm, replace, HANG_SECONDS)
 		.flags = variant->flags,
 		.nr_workers = variant->nr_workers,
 		.slice_us = variant->flags ? SLICE_US : 0,
-		.nr_pages = variant->nr_workers > 1 ? 2048 : 512,
+		.nr_pages = 512,
 		.victim = NO_VICTIM,
 	};
 	unsigned int calls = 0, inside = 0, wrong = 0, stale = 0;
 	__u64 end = now_ns() + ns_of(variant->is_mlock), marking = 0, typical_ns = 0;
 	pid_t tids[2];
+	size_t i;
 
 	ASSERT_NE(NULL, racer);
 	tids[0] = gettid();
@@ -109,8 +112,14 @@ TEST_F_TIMEOUT(storm, replace, HANG_SECONDS)
 	while (now_ns() < end || calls < 2 || (variant->flags && !stale)) {
 		bool inside_this, wrong_this;
 
-		race.addr = map_stripes(race.nr_pages, 64);
+		/* The last one with something to do is the caller or a worker. */
+		if (variant->nr_workers > 1)
+			race.nr_pages = NR_STRIPES * (16 + random_number(&self->random) % 33);
+		race.addr = map_stripes(race.nr_pages, NR_STRIPES);
 		ASSERT_NE(NULL, race.addr);
+		/* While a writer waits, only the caller can bring in the first page of a VMA. */
+		for (i = 0; variant->nr_workers > 1 && i < NR_STRIPES; i++)
+			race.addr[i * (race.nr_pages / NR_STRIPES) * page_size] = 1;
 		/* The first call shows how long they take. */
 		if (calls++) {
 			race.victim = random_number(&self->random) % (race.nr_pages - 1);
