@@ -95,7 +95,8 @@ struct mlock_rs_range {
  *              number of CPUs that the caller may run on, and not more than the range is worth.
  *              The threads that help are threads of the caller's process for as long as the call
  *              takes (same memory policy, cpuset, cgroup, credentials), and count against its
- *              RLIMIT_NPROC; if they cannot be had, fewer help.
+ *              RLIMIT_NPROC; if they cannot be had, fewer help. When the call returns they do
+ *              nothing any more but to exit.
  * @slice_us: [in] With %MLOCK_RS_LOCK_YIELD, how long others may wait for the mmap lock, in
  *            microseconds, up to %MLOCK_RS_MAX_SLICE_US; 0 stands for
  *            %MLOCK_RS_DEFAULT_SLICE_US. Without it 0.
