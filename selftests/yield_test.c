@@ -144,8 +144,12 @@ static void expect_gaps(struct __test_metadata *_metadata, struct held_call *h)
 		reads += !e->write && writes;
 	}
 	EXPECT_EQ(1, writes);
-	/* The first one is the downgrade. */
-	EXPECT_EQ(reads - 1, h->res.nr_gaps);
+	/*
+	 * The first one is the downgrade. A fault in a gap may try the lock once for each VMA, to make
+	 * an anon_vma.
+	 */
+	EXPECT_LE(h->res.nr_gaps, reads - 1);
+	EXPECT_GE(h->res.nr_gaps + h->res.nr_vmas, reads - 1);
 	EXPECT_LT(0, h->res.nr_gaps);
 }
 
