@@ -145,8 +145,8 @@ static void expect_gaps(struct __test_metadata *_metadata, struct held_call *h)
 	}
 	EXPECT_EQ(1, writes);
 	/*
-	 * The first one is the downgrade. A fault in a gap may try the lock once for each VMA, to make
-	 * an anon_vma.
+	 * The first one is the downgrade. A fault in a gap may try the lock once for each VMA,
+	 * to make an anon_vma.
 	 */
 	EXPECT_LE(h->res.nr_gaps, reads - 1);
 	EXPECT_GE(h->res.nr_gaps + h->res.nr_vmas, reads - 1);
