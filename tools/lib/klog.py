@@ -26,11 +26,31 @@ ASKED_FOR = re.compile(r"FAULT_INJECTION: forcing a failure|page allocation fail
 # How many lines may lie between such a report and its stack.
 REACH = 12
 
+# Functions of the kernel that read without a mark what others change only in marked, atomic or
+# uninstrumented ways, so that KCSAN sees a value change and no second access. Nothing that they
+# read can be the module's, or be written by it. A race with an access that KCSAN has seen counts.
+MARKED_BY_ONE_SIDE = {
+    "osq_unlock": "osq_wait_next() reads node->next; osq_lock() sets it with WRITE_ONCE()",
+    "osq_lock": "as osq_unlock(), in its way out of the queue",
+    "__percpu_counter_sum": "reads counters that other CPUs add to with this_cpu_add()",
+}
+KCSAN_REPORT = re.compile(r"BUG: KCSAN: data-race in (\w+)\+0x")
+UNKNOWN_ORIGIN = "race at unknown origin, with read to "
+
+
+def is_marked_by_one_side(lines, number):
+    """Whether this begins a report of KCSAN about a race in the kernel that is known."""
+    report = KCSAN_REPORT.search(lines[number])
+    return (report is not None and report[1] in MARKED_BY_ONE_SIDE
+            and any(UNKNOWN_ORIGIN in line for line in lines[number + 1:number + 3]))
+
 
 def trouble(lines):
     """The numbers of the lines that fail a run."""
     found, asked = [], -REACH - 1
     for number, line in enumerate(lines):
+        if is_marked_by_one_side(lines, number):
+            continue
         if ASKED_FOR.search(line):
             asked = number
         elif "Call Trace" in line and number - asked <= REACH:

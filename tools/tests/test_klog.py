@@ -89,6 +89,15 @@ Call Trace:
  dump_stack_lvl+0x5d/0x80
 """.strip().splitlines()
 
+RACE = """
+==================================================================
+BUG: KCSAN: data-race in osq_unlock+0xe6/0x160
+
+race at unknown origin, with read to 0xffff8881643298c0 of 8 bytes by task 367 on cpu 1:
+ osq_unlock+0xe6/0x160
+ rwsem_down_write_slowpath+0x859/0x1060
+""".strip().splitlines()
+
 
 class Klog(unittest.TestCase):
     def test_every_bad_line_is_found(self):
@@ -107,6 +116,20 @@ class Klog(unittest.TestCase):
 
     def test_a_bug_after_an_injected_fault_is_found(self):
         self.assertEqual(klog.trouble(FAULT[:2] + ["BUG: KASAN: x"]), [2])
+
+    def test_a_race_that_the_kernel_has_marked_on_one_side_is_excused(self):
+        self.assertEqual(klog.trouble(RACE), [])
+
+    def test_a_race_of_the_same_function_with_an_access_that_was_seen_is_found(self):
+        seen = "read to 0xffff8881643298c0 of 8 bytes by task 367 on cpu 1:"
+        self.assertEqual(klog.trouble(RACE[:3] + [seen] + RACE[4:]), [1])
+        self.assertEqual(klog.trouble(["BUG: KCSAN: data-race in osq_lock / osq_unlock"]), [0])
+
+    def test_a_race_of_another_function_is_found(self):
+        lines = [line.replace("osq_unlock", "mlock_vmas") for line in RACE]
+        self.assertEqual(klog.trouble(lines), [1])
+        lines = [line.replace("osq_unlock", "osq_unlock_all") for line in RACE]
+        self.assertEqual(klog.trouble(lines), [1])
 
     def test_excerpt_marks_the_lines_and_cuts_the_rest(self):
         lines = [f"line {n}" for n in range(300)]
