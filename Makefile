@@ -133,6 +133,11 @@ bench:	## Compare with mlock(2) and others; results in bench/results (BENCH=full
 bench-insn:	## Count instructions and compare with bench/insn.csv (UPDATE=1 writes that)
 	@$(run) tools/bench-insn $(if $(UPDATE),--update)
 
+.PHONY: series
+series:	## Build and boot each state of the patch series, with W=1 C=1; write its cover letter
+	@$(run) tools/series letter
+	@$(run) tools/series build
+
 .PHONY: clean
 clean:	## Remove what was built in this directory
 	rm -rf build

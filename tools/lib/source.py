@@ -17,6 +17,13 @@ from common import CLONE, Progress, cache, die, note
 
 # The version whose patches are used for a tree named by KERNEL_SRC, too.
 VERSION = os.environ.get("KERNEL") or "7.3"
+# Names a variable: only so many patches of the series, in a tree of its own.
+FIRST = "MLOCK_RS_FIRST_PATCHES"
+
+
+def series():
+    """The patches, in their order."""
+    return sorted((CLONE / "patches" / VERSION).glob("*.patch"))
 
 
 class Source:
@@ -28,13 +35,14 @@ class Source:
         if self.origin and not (self.origin / "Kbuild").is_file():
             die(f"KERNEL_SRC: {self.origin} is not a kernel tree")
         key = hashlib.sha256(str(self.origin).encode()).hexdigest()[:8] if named else VERSION
-        self.home = cache() / f"linux-{key}"
+        first = os.environ.get(FIRST)
+        self.home = cache() / (f"linux-{key}" + ("-series" if first else ""))
         self.tree = self.home / "src"
         self.original = self.home / "original"    # patched files as they were before
         self.list = self.home / "files"           # what was copied from KERNEL_SRC
         # Read once: somebody may work on them during a build.
         self.patches = [(p.relative_to(CLONE), p.read_bytes())
-                        for p in sorted((CLONE / "patches" / VERSION).glob("*.patch"))]
+                        for p in series()[:int(first) if first else None]]
 
     def series(self):
         """What the tree depends on besides its origin."""

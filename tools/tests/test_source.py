@@ -84,6 +84,18 @@ class SourceTree(unittest.TestCase):
         files, written = self.update()
         self.assertEqual((files["mm/two.c"], written), (FILES["mm/two.c"], {"mm/two.c"}))
 
+    def test_the_first_patches_alone_go_into_a_tree_of_their_own(self):
+        self.series(patch("mm/one.c", FILES["mm/one.c"], "int uno;\n"),
+                    patch("mm/two.c", FILES["mm/two.c"], "int due;\n"))
+        self.update()
+        with mock.patch.dict(os.environ, {source.FIRST: "1"}):
+            self.update()
+            alone = source.Source().tree
+        self.assertNotEqual(alone, source.Source().tree)
+        self.assertEqual([(alone / f"mm/{f}.c").read_text() for f in ("one", "two")],
+                         ["int uno;\n", "int two;\n"])
+        self.assertEqual((source.Source().tree / "mm/two.c").read_text(), "int due;\n")
+
     def test_patches_build_on_each_other_and_make_files(self):
         self.series(patch("mm/new.c", "", "int a;\n"), patch("mm/new.c", "int a;\n", "int b;\n"))
         self.assertEqual(self.update()[0]["mm/new.c"], "int b;\n")
