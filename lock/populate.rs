@@ -116,6 +116,8 @@ pub(super) struct Strict<'g> {
     guard: &'g MmapReadGuard<'g>,
     signals: Signals,
     wait: u32,
+    /// The last wait was for nothing, if there is another one.
+    waited: bool,
 }
 
 impl<'g> Strict<'g> {
@@ -124,6 +126,7 @@ impl<'g> Strict<'g> {
             guard,
             signals,
             wait: WAIT_MIN,
+            waited: false,
         }
     }
 }
@@ -139,6 +142,7 @@ impl Hold for Strict<'_> {
 
     fn went_on(mut self, addr: usize, end: usize, _: impl Fn() -> usize) -> Result<Self, Failure> {
         self.wait = WAIT_MIN;
+        self.waited = false;
         self.signals.interrupt(addr, end)?;
         Ok(self)
     }
@@ -167,8 +171,14 @@ impl Hold for Strict<'_> {
         if self.signals.is_pending() {
             return Err(Failure::at(addr, EINTR).into());
         }
-        sleep_killable(self.wait);
-        self.wait = self.wait.saturating_mul(2).min(WAIT_MAX);
+        // What is being read is waited for until it is there. But that ends with a fatal signal
+        // only, and if it was for nothing, there is a rest before the next time.
+        let deaf = self.signals == Signals::Any;
+        self.waited = !deaf && !self.waited && self.guard.wait_for_file_page(addr);
+        if !self.waited {
+            sleep_killable(self.wait);
+            self.wait = self.wait.saturating_mul(2).min(WAIT_MAX);
+        }
         Ok(self)
     }
 }
@@ -465,6 +475,11 @@ fn fill<H: Hold>(
 ) -> Result<H, Ended<H>> {
     // It costs to look, and memory that is not resident yet is so from the start of a chunk on.
     let mut resident = chunk.len() >= WORTH_A_LOOK;
+    // Where a page has failed before it was read once more, without those that were read with it.
+    let mut alone = None;
+    let mut is_worth_another_read = |hold: &H, addr: usize| {
+        alone.replace(addr) != Some(addr) && hold.held().forget_unread(addr)
+    };
     while *addr < chunk.end() {
         let (end, access) = match look(hold.held(), *addr, chunk.end()) {
             Step::Fault(end, access) => (end, access),
@@ -492,9 +507,13 @@ fn fill<H: Hold>(
             }
             Ok(Progress::Blocked) => {
                 reached(*addr);
-                hold = hold.wait(*addr, access, &upto)?;
+                hold = match hold.wait(*addr, access, &upto) {
+                    Err(Ended::Page(hold, _)) if is_worth_another_read(&hold, *addr) => hold,
+                    waited => waited?,
+                };
             }
             Err(EINTR) => return Err(Failure::at(*addr, EINTR).into()),
+            Err(EFAULT) if is_worth_another_read(&hold, *addr) => {}
             Err(error) => {
                 let failure = Failure::at(*addr, posix_error(error));
                 return Err(Ended::Page(hold, failure));

@@ -9,6 +9,7 @@
 mod fault;
 mod guard;
 mod limit;
+mod page_cache;
 mod range;
 pub(crate) mod readahead;
 mod resident;

@@ -5,40 +5,56 @@
 //! Lock state: none on entry and exit. Looks a VMA up under its own lock, which is given up before
 //! any I/O; the mmap lock is not taken. It promises nothing, and nothing relies on it: what it
 //! does not read, a fault reads.
+//!
+//! It reads into large folios, as read-ahead does for who reads a file from its beginning to its
+//! end: they take less to allocate, to read and to map than single pages, which is what
+//! `POSIX_FADV_WILLNEED` reads into.
 
 use super::{
-    fault::fatal_signal_pending,
+    fault::{
+        fatal_signal_pending,
+        resched_if_due, //
+    },
     guard::CallerMm,
+    page_cache::is_read_into,
     vma::Vma,
     PageRange, //
 };
 use kernel::{
     bindings,
     fs::file::LocalFile,
-    page::PAGE_SIZE,
-    sync::aref::ARef, //
+    page::{
+        Page,
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        rcu, //
+    }, //
 };
 
-/// From `uapi/linux/fadvise.h`, which the bindings do not have.
-const POSIX_FADV_WILLNEED: i32 = 3;
+/// Most pages that are submitted between two looks for a fatal signal, and the largest folio. A
+/// power of two.
+///
+/// One that most disks read in one go: what is larger is cut in two, and was measured to be slower,
+/// although it can be mapped as a huge page; what is smaller takes more requests.
+const WINDOW: usize = 256;
 
-/// Most pages that are submitted between two looks for a fatal signal.
-const CHUNK_PAGES: usize = 512;
-
-/// A part of a file, in bytes.
+/// Pages of a file.
 struct FilePart {
     file: ARef<LocalFile>,
-    offset: usize,
-    len: usize,
-    /// How much one call reads ahead at the most.
-    chunk: usize,
+    next: usize,
+    end: usize,
 }
 
-/// Start reading what the VMAs of `ranges`, in the order of their addresses, map of files and what is not
-/// in the page cache yet.
+/// Start reading what the VMAs of `ranges`, in the order of their addresses, map of files and what
+/// is not in the page cache yet.
 pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
     // Anonymous memory up to here: small ranges often lie in one VMA.
     let mut nothing_before = 0usize;
+    let mut reader = None;
 
     for range in ranges {
         let mut addr = range.start().max(nothing_before);
@@ -56,8 +72,20 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
             drop(vma);
 
             match part {
-                Some(part) if !part.read() => return,
-                Some(_) => addr = end.min(range.end()),
+                Some(part) => {
+                    let reader = match &mut reader {
+                        Some(reader) => reader,
+                        none => match Reader::new() {
+                            Ok(new) => none.insert(new),
+                            // Read-ahead is no reason to fail.
+                            Err(_) => return,
+                        },
+                    };
+                    if !reader.read(part) {
+                        return;
+                    }
+                    addr = end.min(range.end());
+                }
                 None => {
                     nothing_before = end;
                     addr = end;
@@ -67,67 +95,125 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
     }
 }
 
-/// What the addresses from `addr` to `end` in `vma` map of a file that is not cached as a whole.
+/// What the addresses from `addr` to `end` in `vma` map of a file that is read ahead and is not
+/// cached as a whole.
 fn file_part(vma: &Vma<'_>, addr: usize, end: usize) -> Option<FilePart> {
     vma.fault_access()?;
     let file = vma.file()?;
 
     // SAFETY: A file has a mapping and a backing device as long as it is open. The values may
     // change at any time; they only decide how much to read ahead.
-    let (cached, size, ra_pages, io_pages) = unsafe {
+    let (readable, cached, size, ra_pages, io_pages) = unsafe {
         let mapping = (*file.as_ptr()).f_mapping;
         let inode = (*mapping).host;
         let bdi = (*(*inode).i_sb).s_bdi;
         (
+            is_read_into(mapping),
             (&raw const (*mapping).nrpages).read_volatile(),
             (&raw const (*inode).i_size).read_volatile(),
             (&raw const (*file.as_ptr()).__bindgen_anon_3.f_ra.ra_pages).read_volatile(),
             (&raw const (*bdi).io_pages).read_volatile(),
         )
     };
-    let size = usize::try_from(size).ok()?;
-    if cached >= size.div_ceil(PAGE_SIZE) {
+    let size = usize::try_from(size).ok()?.div_ceil(PAGE_SIZE);
+    // Where there is no device, there are neither `ra_pages` nor `io_pages`. Who wants no
+    // read-ahead has it here all the same: some of what reads a page for a fault cannot be killed.
+    if !readable || (ra_pages == 0 && io_pages == 0) || cached >= size {
         return None;
     }
 
-    let offset = vma.file_page(addr).checked_mul(PAGE_SIZE)?;
-    let len = end.checked_sub(addr)?.min(size.saturating_sub(offset));
-    // `force_page_cache_ra()` reads no more than this of what it is asked for.
-    let chunk = io_pages
-        .max(ra_pages as usize)
-        .clamp(1, CHUNK_PAGES)
-        .checked_mul(PAGE_SIZE)?;
+    let next = vma.file_page(addr);
+    let pages = end.checked_sub(addr)? >> PAGE_SHIFT;
     Some(FilePart {
         file,
-        offset,
-        len,
-        chunk,
+        next,
+        end: next.checked_add(pages)?.min(size),
     })
 }
 
-impl FilePart {
-    /// Start reading. Returns false if a fatal signal is pending.
-    fn read(&self) -> bool {
-        let end = self.offset.saturating_add(self.len);
-        let mut offset = self.offset;
+/// Reads ahead.
+struct Reader {
+    /// `page_cache_async_ra()` goes on reading because somebody has got to a folio that is marked
+    /// for that. It wants this folio, to take the mark off, but nobody has got anywhere yet.
+    marked: Page,
+}
 
-        while offset < end {
+impl Reader {
+    /// # Errors
+    ///
+    /// ENOMEM.
+    fn new() -> Result<Self> {
+        let marked = Page::alloc_page(GFP_KERNEL)?;
+        Ok(Self { marked })
+    }
+
+    /// Start reading. Returns false if a fatal signal is pending.
+    fn read(&mut self, part: FilePart) -> bool {
+        let mut next = part.next;
+        while next < part.end {
             if fatal_signal_pending() {
                 return false;
             }
-            let len = self.chunk.min(end.saturating_sub(offset));
-            // SAFETY: The file is open, as a reference to it is held, and no lock is held. Whether
-            // it can be read ahead does not matter, so neither does the result.
-            unsafe {
-                bindings::vfs_fadvise(
-                    self.file.as_ptr(),
-                    offset as i64,
-                    len as i64,
-                    POSIX_FADV_WILLNEED,
-                )
+            // Up to where the largest folios begin and end.
+            let window = WINDOW
+                .saturating_sub(next % WINDOW)
+                .min(part.end.saturating_sub(next));
+            let cached = part.cached(next, window);
+            let first = next.saturating_add(cached);
+            next = match window.saturating_sub(cached) {
+                0 => first,
+                pages => self.read_window(&part, first, pages),
             };
-            offset = offset.saturating_add(len);
+            resched_if_due();
         }
         true
+    }
+
+    /// Start reading up to `pages` pages from `first` on, of which there are as many before the
+    /// next multiple of [`WINDOW`]. Returns the page after them.
+    fn read_window(&mut self, part: &FilePart, first: usize, pages: usize) -> usize {
+        let file = part.file.as_ptr();
+        // As if the window before had been read up to `first`, by somebody who wants the largest
+        // folios. The state of the file is left as it is: it is that of its readers.
+        let mut state = bindings::file_ra_state {
+            start: first.wrapping_sub(pages),
+            size: pages as u32,
+            async_size: 0,
+            ra_pages: pages as u32,
+            order: WINDOW.ilog2() as u16,
+            mmap_miss: 0,
+            prev_pos: -1,
+        };
+        let mut control = bindings::readahead_control {
+            file,
+            // SAFETY: The file is open, as a reference to it is held.
+            mapping: unsafe { (*file).f_mapping },
+            ra: &mut state,
+            _index: first,
+            ..Default::default()
+        };
+        let folio = self.marked.as_ptr().cast::<bindings::folio>();
+        // SAFETY: The file is open, and its mapping can be read, as was looked for. No lock is
+        // held. The folio is a page of our own, which is one of order 0: only its flags and its
+        // size are looked at.
+        unsafe { bindings::page_cache_async_ra(&mut control, folio, pages) };
+
+        // It may have read less, so that a folio ends where the window does.
+        let end = state.start.wrapping_add(state.size as usize);
+        match end.checked_sub(first) {
+            Some(read @ 1..) if read <= pages => end,
+            _ => first.saturating_add(pages),
+        }
+    }
+}
+
+impl FilePart {
+    /// How many of the `pages` pages from `from` on are in the page cache before one that is not.
+    fn cached(&self, from: usize, pages: usize) -> usize {
+        let _guard = rcu::read_lock();
+        // SAFETY: The file is open, as a reference to it is held, and so is the RCU read lock.
+        let missing =
+            unsafe { bindings::page_cache_next_miss((*self.file.as_ptr()).f_mapping, from, pages) };
+        missing.saturating_sub(from).min(pages)
     }
 }

@@ -160,6 +160,13 @@ impl<'a> Vma<'a> {
             || self.is_userfaultfd_armed()
     }
 
+    /// Whether pages of its own may be in it; without that, all are those of its file.
+    pub(super) fn may_have_anonymous_pages(&self) -> bool {
+        // SAFETY: By the type invariants. The first such page sets it, also under the VMA's lock.
+        let anon_vma = unsafe { (&raw const (*self.as_raw()).anon_vma).read_volatile() };
+        !anon_vma.is_null()
+    }
+
     /// What it maps, for `'a`.
     pub(super) fn file_raw(&self) -> Option<NonNull<bindings::file>> {
         // SAFETY: By the type invariants, it is valid, and its file stays while it is locked.

@@ -11,6 +11,7 @@ use super::{
         fault_error,
         resched_if_due, //
     },
+    page_cache::Folios,
     vma::{
         FaultAccess,
         Vma, //
@@ -295,32 +296,12 @@ unsafe fn has_nothing_swapped(
 ///
 /// `mapping` is valid.
 unsafe fn is_cached(mapping: *mut bindings::address_space, first: usize, last: usize) -> bool {
-    const UPTODATE: usize = 1 << bindings::pageflags_PG_uptodate;
-    const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
     let mut next = first;
 
     while next <= last {
-        let mut batch = bindings::folio_batch {
-            // Nothing that was freed is waited for.
-            percpu_pvec_drained: true,
-            ..Default::default()
-        };
         // SAFETY: By the contract of this function.
-        let found =
-            unsafe { bindings::filemap_get_folios_contig(mapping, &mut next, last, &mut batch) };
-        if found == 0 {
-            return false;
-        }
-        let read = batch.folios.iter().take(found as usize).all(|&folio| {
-            // SAFETY: A reference to each of them is held.
-            let flags = unsafe {
-                (&raw const (*folio).__bindgen_anon_1.__bindgen_anon_1.flags.f).read_volatile()
-            };
-            flags & (UPTODATE | LOCKED) == UPTODATE
-        });
-        // SAFETY: The references were just taken.
-        unsafe { bindings::__folio_batch_release(&mut batch) };
-        if !read {
+        let folios = unsafe { Folios::contiguous(mapping, &mut next, last) };
+        if folios.is_empty() || !folios.are_ready() {
             return false;
         }
     }

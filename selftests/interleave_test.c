@@ -265,8 +265,8 @@ TEST_F_TIMEOUT(queue, a_writer_that_was_there_before_the_downgrade, HELD_TEST_SE
 	EXPECT_EQ(0, h->thread[CALL].ret);
 	if (variant->writer_waits) {
 		ASSERT_TRUE(wait_marked(h));
-		/* Time enough for the writer: the call has looked for its page again and again. */
-		ASSERT_TRUE(wait_sleeps(second, 3));
+		/* Time enough for the writer. */
+		ASSERT_TRUE(wait_waits(second));
 		EXPECT_FALSE(held_returned(h, THIRD));
 	} else {
 		ASSERT_TRUE(held_returns(h, THIRD));
@@ -287,8 +287,9 @@ TEST_F_TIMEOUT(queue, a_writer_that_was_there_before_the_downgrade, HELD_TEST_SE
 }
 
 /*
- * The file gets shorter: no business of the mmap lock. LOCK looks for its page again and finds the
- * end of the file before it; mlock(2) sleeps until the page comes and finds it then.
+ * The file gets shorter: no business of the mmap lock. LOCK looks for its page again, as it lies in
+ * private and writable memory, and finds the end of the file before it; mlock(2) sleeps until the
+ * page comes and finds it then.
  */
 #define NR_LEFT		2UL
 

@@ -141,6 +141,8 @@ FIXTURE_VARIANT(fuse)
 	size_t held_page;
 	/* MADV_RANDOM */
 	bool random;
+	/* Pages of its own take the place of the file's: the call looks again and again. */
+	bool writable;
 	__u32 max_readahead;
 	__u32 flags, nr_workers;
 };
@@ -158,6 +160,8 @@ FIXTURE_VARIANT_ADD(fuse, little_readahead) {
 	.held_page = 70, .max_readahead = 4096 };
 FIXTURE_VARIANT_ADD(fuse, no_readahead) {
 	.held_page = 70, .max_readahead = 0 };
+FIXTURE_VARIANT_ADD(fuse, private_and_writable) {
+	.held_page = 70, .writable = true, .max_readahead = FUSE_MUCH_READAHEAD };
 FIXTURE_VARIANT_ADD(fuse, workers) {
 	.held_page = 70, .max_readahead = FUSE_MUCH_READAHEAD, .nr_workers = 2 };
 FIXTURE_VARIANT_ADD(fuse, yield) {
@@ -183,7 +187,8 @@ FIXTURE_SETUP(fuse)
 	self->file = fuse_open(self->server);
 	ASSERT_LE(0, self->file);
 	self->addr = map_region(NR_PAGES);
-	ASSERT_EQ(self->addr, mmap(self->addr, NR_PAGES * page_size, PROT_READ,
+	ASSERT_EQ(self->addr, mmap(self->addr, NR_PAGES * page_size,
+				   PROT_READ | (variant->writable ? PROT_WRITE : 0),
 				   MAP_PRIVATE | MAP_FIXED, self->file, 0));
 	if (variant->random)
 		ASSERT_EQ(0, madvise(self->addr, NR_PAGES * page_size, MADV_RANDOM));
@@ -242,7 +247,7 @@ static bool has_looked_again(pid_t pid, const struct lock_call *call)
 {
 	/* Without the lock it may sleep until the page is there. */
 	if (!(call->flags & MLOCK_RS_LOCK_YIELD))
-		return wait_sleeps(pid, 3);
+		return wait_waits(pid);
 	wait_ms(100);
 	return true;
 }
@@ -264,6 +269,24 @@ TEST_F(fuse, other_signals_wait)
 	EXPECT_LE(released, atomic_load(&told->handler_ns));
 }
 
+TEST_F(fuse, any_signal_ends_an_interruptible_call)
+{
+	pid_t child;
+	__u64 begin;
+	int status;
+
+	self->call->flags |= MLOCK_RS_LOCK_INTERRUPTIBLE;
+	child = start_held_back(_metadata, self->call);
+	ASSERT_EQ(0, kill(child, SIGUSR1));
+	begin = now_ns();
+	while (!atomic_load(&self->call->returned))
+		ASSERT_FALSE(give_up(begin));
+	fuse_release(self->server);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(-EINTR, self->call->ret);
+	EXPECT_EQ((uintptr_t)self->addr + self->call->res.populated, self->call->res.fail_addr);
+}
+
 TEST_F(fuse, sigkill_after_another_signal)
 {
 	pid_t child = start_held_back(_metadata, self->call);
@@ -274,8 +297,8 @@ TEST_F(fuse, sigkill_after_another_signal)
 }
 
 /*
- * By then the sleep between two looks at the page is as long as it gets, or longer than the bound
- * if it never stopped to grow.
+ * If it looks for the page again and again, the sleep between two looks is as long as it gets by
+ * then, or longer than the bound if it never stopped to grow.
  */
 TEST_F(fuse, sigkill_after_a_while)
 {
@@ -311,6 +334,33 @@ static void expect_no_busy_wait(struct __test_metadata *_metadata, FIXTURE_DATA(
 	ASSERT_FALSE(atomic_load(&self->call->returned));
 	TH_LOG("%ld us of processor time for a second of waiting", us);
 	EXPECT_GT(50000 * slowness(), us);
+	fuse_release(self->server);
+	expect_locked(_metadata, child, self->call);
+}
+
+/*
+ * It does not look for the page again and again, which would find it late, but sleeps until it is
+ * there.
+ */
+TEST_F(fuse, sleeps_until_the_page_comes)
+{
+	long sleeps, before;
+	int looks = 0;
+	pid_t child;
+
+	/* Where it has given the lock up it looks now and then, too. */
+	if (variant->writable || variant->flags & MLOCK_RS_LOCK_YIELD)
+		return;
+	child = start_held_back(_metadata, self->call);
+	sleeps = status_number(child, "voluntary_ctxt_switches:");
+	/* The first time it may have been a page before. */
+	do {
+		before = sleeps;
+		wait_ms(200);
+		sleeps = status_number(child, "voluntary_ctxt_switches:");
+	} while (sleeps != before && ++looks < 3);
+	EXPECT_EQ(before, sleeps);
+	EXPECT_FALSE(atomic_load(&self->call->returned));
 	fuse_release(self->server);
 	expect_locked(_metadata, child, self->call);
 }
@@ -472,8 +522,11 @@ FIXTURE_TEARDOWN(disk)
 	slow_disk_destroy(&self->disk);
 }
 
-/* Anonymous memory in swap, and the swap is slow from now on. */
-static void swap_out(struct __test_metadata *_metadata, FIXTURE_DATA(disk) * self)
+/*
+ * Anonymous memory in swap, and the swap is slow from now on. With a @file, the pages have taken
+ * the place of the file's.
+ */
+static void swap_out(struct __test_metadata *_metadata, FIXTURE_DATA(disk) * self, int file)
 {
 	__u64 begin = now_ns();
 	size_t i;
@@ -488,6 +541,10 @@ static void swap_out(struct __test_metadata *_metadata, FIXTURE_DATA(disk) * sel
 	ASSERT_EQ(0, memcg_enter(&self->memcg));
 	ASSERT_EQ(0, slow_disk_swapon(&self->disk));
 	self->addr = map_region(NR_DISK_PAGES);
+	if (file >= 0)
+		ASSERT_EQ(self->addr,
+			  mmap(self->addr, NR_DISK_PAGES * page_size, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_FIXED, file, 0));
 	for (i = 0; i < NR_DISK_PAGES; i++)
 		memset(self->addr + i * page_size, page_byte(i), page_size);
 	while (swapped_pages(self->addr, NR_DISK_PAGES) < NR_DISK_PAGES) {
@@ -510,7 +567,7 @@ TEST_F(disk, sigkill_with_a_swapped_out_page)
 {
 	pid_t child;
 
-	swap_out(_metadata, self);
+	swap_out(_metadata, self, -1);
 	child = start_held_back(_metadata, self->call);
 	expect_killed(_metadata, child, self->call);
 }
@@ -520,12 +577,47 @@ TEST_F(disk, swapped_out_pages_come_back)
 	size_t i;
 	pid_t child;
 
-	swap_out(_metadata, self);
+	swap_out(_metadata, self, -1);
 	child = start_held_back(_metadata, self->call);
 	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
 	expect_locked(_metadata, child, self->call);
 	for (i = 0; i < NR_DISK_PAGES; i++)
 		EXPECT_EQ(page_byte(i), self->addr[i * page_size]);
+}
+
+/*
+ * A private page has taken the place of the file's and waits for the swap. Whoever reads the file's
+ * page meanwhile, and for however long, is nobody to wait for.
+ */
+TEST_F(disk, page_in_the_swap_does_not_wait_for_the_file)
+{
+	struct fuse_options options = {
+		.nr_pages = NR_DISK_PAGES,
+		.max_readahead = FUSE_MUCH_READAHEAD,
+	};
+	struct fuse_server *server = fuse_start(&options);
+	__u64 begin;
+	pid_t child;
+	int file;
+
+	if (!server)
+		SKIP(return, "no FUSE: %s", strerror(errno));
+	file = fuse_open(server);
+	ASSERT_LE(0, file);
+	swap_out(_metadata, self, file);
+	/* The read-ahead of the call asks for it. */
+	ASSERT_EQ(0, posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED));
+	fuse_hold(server, 0);
+	child = start_held_back(_metadata, self->call);
+	ASSERT_TRUE(fuse_wait_held(server, HANG_MS));
+
+	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
+	begin = now_ns();
+	while (!atomic_load(&self->call->returned))
+		ASSERT_FALSE(give_up(begin));
+	expect_locked(_metadata, child, self->call);
+	fuse_release(server);
+	fuse_stop(server);
 }
 
 /* A file that is not cached, and from now on slow. */

@@ -87,7 +87,6 @@ bool wait_held_back(pid_t pid, const struct lock_call *call)
 {
 	if (!wait_marked(pid, call))
 		return false;
-	/* With the lock it looks again and again, without it once will do. */
-	return (call->flags & MLOCK_RS_LOCK_YIELD ? wait_asleep(pid) : wait_sleeps(pid, 3)) &&
+	return (call->flags & MLOCK_RS_LOCK_YIELD ? wait_asleep(pid) : wait_waits(pid)) &&
 	       !atomic_load(&call->returned);
 }

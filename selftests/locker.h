@@ -44,7 +44,7 @@ pid_t fork_with_test(void);
 /* Both return false if it does not come about. */
 /* Waits until the range is marked: from then on the process waits for the pages. */
 bool wait_marked(pid_t pid, const struct lock_call *call);
-/* Waits until it has marked the range and sleeps: with the lock held, again and again. */
+/* Waits until it has marked the range and sleeps: with the lock held, for a while. */
 bool wait_held_back(pid_t pid, const struct lock_call *call);
 
 #endif /* MLOCK_RS_LOCKER_H */

@@ -63,14 +63,26 @@ bool give_up(unsigned long long begin)
 	return now_ns() - begin > HANG_MS * 1000000ULL;
 }
 
-bool wait_sleeps(pid_t tid, long times)
-{
-	long before = status_number(tid, "voluntary_ctxt_switches:");
-	unsigned long long begin = now_ns();
+/* How many looks, a millisecond apart. */
+#define A_WHILE		20
 
-	while (status_number(tid, "voluntary_ctxt_switches:") < before + times)
+bool wait_waits(pid_t tid)
+{
+	long before = status_number(tid, "voluntary_ctxt_switches:"), last = before, now;
+	unsigned long long begin = now_ns();
+	int looks = 0;
+	char state;
+
+	while (looks < A_WHILE) {
 		if (give_up(begin))
 			return false;
+		state = thread_state(tid);
+		now = status_number(tid, "voluntary_ctxt_switches:");
+		if (now >= before + 3)
+			return true;
+		looks = now == last && (state == 'D' || state == 'S') ? looks + 1 : 0;
+		last = now;
+	}
 	return true;
 }
 
@@ -89,7 +101,7 @@ bool wait_in(pid_t tid, const char *function)
 	unsigned long long begin = now_ns();
 
 	do {
-		if (!strcmp(proc_text(tid, "wchan"), function))
+		if (!strncmp(proc_text(tid, "wchan"), function, strlen(function)))
 			return true;
 	} while (!give_up(begin));
 	return false;

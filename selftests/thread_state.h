@@ -25,13 +25,19 @@ bool thread_sleeps_in(pid_t tid, const char *function);
 /* The number in the line of /proc/PID/status that begins with @field; -1 if there is none. */
 long status_number(pid_t pid, const char *field);
 
-/* Waits until @tid has gone to sleep @times times more than now. Returns false if it hangs. */
-bool wait_sleeps(pid_t tid, long times);
+/*
+ * Waits until @tid has waited for a while: it has slept all the time, or gone to sleep again and
+ * again. Returns false if it hangs.
+ */
+bool wait_waits(pid_t tid);
 
 /* Waits until it sleeps, interruptibly or not. Returns false if it hangs. */
 bool wait_asleep(pid_t tid);
 
-/* Waits until it sleeps in this function of the kernel. Returns false if it hangs. */
+/*
+ * Waits until it sleeps in a function of the kernel whose name begins so: what the compiler makes
+ * of a function may have another ending. Returns false if it hangs.
+ */
 bool wait_in(pid_t tid, const char *function);
 
 /* For loops: sleeps a little, and returns whether it has gone on since @begin for HANG_MS. */
