@@ -5,7 +5,7 @@
 
 # Absolute, so that it means the same in the kernel's build.
 KDIR ?= /lib/modules/$(shell uname -r)/build
-KERNEL ?= 7.3
+KERNEL ?=
 KERNEL_SRC ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -48,7 +48,7 @@ uninstall:	## Remove it again (the same DESTDIR=, PREFIX=, KDIR=)
 
 .PHONY: kdir-usable
 kdir-usable:
-	@tools/kdir-usable $(KDIR) $(KERNEL)
+	@tools/kdir-usable $(KDIR)
 
 ##@ Everything in a VM: nothing has to be installed beforehand
 
@@ -57,7 +57,7 @@ demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
 	@$(run) tools/demo $(if $(JSON),--json)
 
 .PHONY: check
-check:	## Lint, then the kselftests on all three kernels (TESTS=, FLAVOUR=, JSON=1)
+check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, JSON=1)
 	@$(run) tools/check $(if $(JSON),--json) $(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
 
 .PHONY: soak
@@ -157,7 +157,8 @@ help:	## This list
 	@echo
 	@echo 'Variables'
 	@echo '  KDIR=DIR              kernel tree to build the module against, patched and built'
-	@echo '  KERNEL=7.3            kernel version of the VM, from Debian'"'"'s linux-source-7.3'
+	@echo '  KERNEL=7.2            kernel version of the VM, from Debian'"'"'s linux-source-7.2'
+	@echo "                        (default: the first one in kernel/versions that Debian has)"
 	@echo '  KERNEL_SRC=DIR        kernel tree of the VM instead (a copy is patched, not the tree)'
 	@echo '  MLOCK_RS_CACHE=DIR    where toolchain and kernels go (default ~/.cache/mlock_rs)'
 	@echo '  MLOCK_RS_ACCEL=tcg    do not try KVM'

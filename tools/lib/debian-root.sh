@@ -5,9 +5,30 @@
 # root.  Sourced by tools/toolchain, which sets the variables used here.
 # shellcheck disable=SC2154
 
-kernel=${KERNEL:-7.3}
-tarball=$cache/linux-source-$kernel.tar.xz
 suite=trixie
+asked=${KERNEL:-}
+versions=$(grep '^[0-9]' "$clone/kernel/versions" | paste -sd' ')
+
+# has VERSION  Whether its source is here, or can be had as far as is known: Debian is asked again
+# after a day.
+has() {
+	[ -e "$cache/linux-source-$1.tar.xz" ] ||
+		[ -z "$(find "$cache/no-linux-source-$1" -mtime -1 2>/dev/null)" ]
+}
+
+# choose_kernel  The version that was asked for, or the first one that can be had.
+choose_kernel() {
+	local version
+	kernel=$asked
+	for version in $versions; do
+		[ -z "$kernel" ] || break
+		if [ -n "${KERNEL_SRC:-}" ] || has "$version"; then kernel=$version; fi
+	done
+	[ -n "$kernel" ] || die "Debian has no linux-source for any of $versions any more;" \
+		"name a kernel tree with KERNEL_SRC="
+	tarball=$cache/linux-source-$kernel.tar.xz
+	export KERNEL=$kernel
+}
 
 # choose_root LIST WHAT  The root is the one with the packages of tools/LIST.
 choose_root() {
@@ -32,26 +53,47 @@ locked() {
 	) 9>"$cache/lock"
 }
 
-fetch_source() {
-	no_source || return 0
+# fetch VERSION  Its source, from the first suite that has it; fails if none has.
+fetch() {
 	need_commands mmdebstrap:mmdebstrap
-	local from log=$cache/log/source.log file=linux-source-$kernel.tar.xz
+	local from log=$cache/log/source.log file=linux-source-$1.tar.xz
 	for from in trixie-backports forky sid; do
-		note "fetching Debian's linux-source-$kernel from $from"
+		note "fetching Debian's linux-source-$1 from $from"
 		# The default sources name the mirrors; the same ones have the other suites.
 		# shellcheck disable=SC2016
 		if debootstrap_to "$cache/tmp/source" "$log" --strip-components=3 \
-			"./usr/src/$file" -- --variant=extract "--include=linux-source-$kernel" \
+			"./usr/src/$file" -- --variant=extract "--include=linux-source-$1" \
 			--setup-hook='cd "$1/etc/apt" && sed -n "s/ '$suite' main/ '$from' main/p" \
 				sources.list >sources.list.d/source.list' $suite; then
-			mv "$cache/tmp/source/$file" "$tarball"
-			return
+			mv "$cache/tmp/source/$file" "$cache/$file" || die "cannot write to $cache"
+			return 0
 		fi
-		grep -q 'Unable to locate package' "$log" || break
+		grep -q 'Unable to locate package' "$log" ||
+			die "cannot download linux-source-$1: $(reason "$log"); see $log"
 	done
-	! grep -q 'Unable to locate package' "$log" ||
-		die "Debian has no linux-source-$kernel; name a kernel tree with KERNEL_SRC="
-	die "cannot download linux-source-$kernel: $(reason "$log"); see $log"
+	touch "$cache/no-linux-source-$1" || die "cannot write to $cache"
+	return 1
+}
+
+fetch_source() {
+	while no_source && ! fetch "$kernel"; do
+		[ -z "$asked" ] ||
+			die "Debian has no linux-source-$kernel; name a kernel tree with KERNEL_SRC="
+		choose_kernel
+	done
+}
+
+# What was fetched may be another version than was hoped for.
+get_source() {
+	! no_source || locked fetch_source
+	choose_kernel
+}
+
+# The sources of all versions that can be had. The caller does without the others.
+fetch_sources() {
+	for kernel in $versions; do
+		[ -e "$cache/linux-source-$kernel.tar.xz" ] || ! has "$kernel" || (fetch "$kernel") || :
+	done
 }
 
 make_root() {

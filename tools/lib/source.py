@@ -15,10 +15,22 @@ import subprocess
 
 from common import CLONE, Progress, cache, die, note
 
+# The versions that there is a series for, the default first.
+VERSIONS = re.findall(r"^\d\S*", (CLONE / "kernel/versions").read_text(), re.M)
 # The version whose patches are used for a tree named by KERNEL_SRC, too.
-VERSION = os.environ.get("KERNEL") or "7.3"
+VERSION = os.environ.get("KERNEL") or VERSIONS[0]
 # Names a variable: only so many patches of the series, in a tree of its own.
 FIRST = "MLOCK_RS_FIRST_PATCHES"
+
+
+def tarball(version):
+    """Where tools/toolchain puts a source if it can be had."""
+    return cache() / f"linux-source-{version}.tar.xz"
+
+
+def is_there(version):
+    """Whether there is its source: packed, or unpacked before."""
+    return tarball(version).exists() or (cache() / f"linux-{version}/src").exists()
 
 
 def series():
@@ -65,15 +77,15 @@ class Source:
             (self.home / "series").write_text(self.series())
 
     def unpack(self):
-        tarball = cache() / f"linux-source-{VERSION}.tar.xz"
+        packed = tarball(VERSION)
         new = self.home / "src.new"
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(self.original, ignore_errors=True)
         (self.home / "series").unlink(missing_ok=True)
         new.mkdir(parents=True)
         progress = Progress()
-        note(f"unpacking {tarball.name} (1.7 GB)")
-        tar = subprocess.Popen(["tar", "-xJf", tarball, "-C", new, "--strip-components=1",
+        note(f"unpacking {packed.name} (1.7 GB)")
+        tar = subprocess.Popen(["tar", "-xJf", packed, "-C", new, "--strip-components=1",
                                 "--checkpoint=2000", "--checkpoint-action=echo=%u"],
                                stderr=subprocess.PIPE, text=True, env={**os.environ,
                                                                        "XZ_OPT": "-T0"})
@@ -82,7 +94,7 @@ class Source:
                           else line.strip())
         progress.done()
         if tar.wait():
-            die(f"cannot unpack {tarball}; is the disk full? (remove it if it is damaged)")
+            die(f"cannot unpack {packed}; is the disk full? (remove it if it is damaged)")
         new.rename(self.tree)
 
     def copy(self):
