@@ -51,6 +51,8 @@ pub(crate) struct Device {
 #[vtable]
 impl MiscDevice for Device {
     type Ptr = KBox<Self>;
+    // What #[vtable] adds by itself from 7.3 on. An open file keeps the module loaded.
+    type OwnerModule = crate::LocalModule;
 
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         let device = Device {

@@ -57,7 +57,7 @@ pub(crate) const AVAILABLE: bool = cfg!(CONFIG_VHOST_TASK);
 const TASK_RUNNING: u32 = 0;
 
 fn this_module() -> *mut bindings::module {
-    kernel::module::this_module::<crate::LocalModule>().as_ptr()
+    <crate::LocalModule as kernel::ModuleMetadata>::THIS_MODULE.as_ptr()
 }
 
 /// How many CPUs the calling thread may run on now.
