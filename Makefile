@@ -56,9 +56,14 @@ kdir-usable:
 demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
 	@$(run) tools/demo $(if $(JSON),--json)
 
+# Also the other versions in kernel/versions, unless one is named, or a part of the tests.
+one_kernel = $(strip $(KERNEL)$(KERNEL_SRC)$(FLAVOUR)$(TESTS))
+
 .PHONY: check
 check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, JSON=1)
-	@$(run) tools/check $(if $(JSON),--json) $(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
+	@$(if $(one_kernel),,tools/toolchain sources)
+	@$(run) tools/check $(if $(JSON),--json) $(if $(one_kernel),,--others) \
+		$(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
 
 .PHONY: soak
 soak:	## Run the random tests with new seeds for a long time (SOAK=90s|30m|2h)

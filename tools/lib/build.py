@@ -23,10 +23,11 @@ def kernel_source():
 
 
 @functools.cache
-def module(flavour, coverage=False):
+def module(flavour, coverage=False, version=None):
     """The module for a flavour of the kernel, which is built first if need be. With `coverage` one
-    that counts how often its lines are reached."""
-    return output_of("tools/module", flavour, **({"COVERAGE": "1"} if coverage else {}))
+    that counts how often its lines are reached. With `version` for that version of the kernel."""
+    return output_of("tools/module", flavour, **({"COVERAGE": "1"} if coverage else {}),
+                     **({"KERNEL": version} if version else {}))
 
 
 @functools.cache

@@ -158,13 +158,15 @@ def shards(flavour, number):
             for _, programs in dealt]
 
 
-def kselftests(part, flavour, programs, settings, timeout=None, covered=False):
+def kselftests(part, flavour, programs, settings, timeout=None, covered=False, version=None):
     """Run the kselftests in a VM, all or some. KUnit and the kernel log are heard too.
 
-    With `covered` the module counts how often its lines are reached.
+    With `covered` the module counts how often its lines are reached. With `version` the kernel is of
+    that version.
     """
     log, said = part.directory / "kernel.log", part.directory / "vm.log"
-    ko, options = module(flavour, covered), []
+    ko, options = module(flavour, covered, version), []
+    environment = {**os.environ, **({"KERNEL": version} if version else {})}
     if covered:
         settings = {**settings, "COUNTERS": coverage.save_command(ko, peek(flavour))}
         options = ["--results", str(part.directory / "counters")]
@@ -173,7 +175,7 @@ def kselftests(part, flavour, programs, settings, timeout=None, covered=False):
             kselftest.command(ko, programs, kselftest.disk(part.name),
                               "--kernel", flavour, "--log", str(log), *options,
                               "--timeout", str(timeout or TIMEOUT[flavour]), **settings),
-            "selftests.tap", stderr=stderr)
+            "selftests.tap", stderr=stderr, env=environment)
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = text.replace("\r", "").splitlines()
     add_kernel_log(part, lines)

@@ -84,7 +84,7 @@ class Screen:
         self.print(f"\n{'':<46}{'passed':>8}{'failed':>8}{'skipped':>8}{'seconds':>9}")
         for part in parts:
             for group, tests in part.groups().items():
-                self.row(f"{part.name:<10}{group}", tests)
+                self.row(f"{part.name:<12}{group}", tests)
         if measured:
             self.print()
         for line in measured:
@@ -92,7 +92,7 @@ class Screen:
         self.failures(parts)
         self.print()
         for part in parts:
-            self.print(f"{part.name:<10}{part.relative()}")
+            self.print(f"{part.name:<12}{part.relative()}")
         self.print("{} passed, {} failed, {} skipped".format(
             *counts([test for part in parts for test in part.tests])))
 

@@ -5,6 +5,7 @@
 //! For the VM only. The counters of a module that counts how often its lines are reached are read
 //! with it; see tools/guest/counters.
 
+use core::borrow::Borrow;
 use kernel::{
     debugfs,
     prelude::*, //
@@ -48,8 +49,10 @@ impl kernel::InPlaceModule for Peek {
 
 /// A copy of the memory that the parameters name.
 fn memory() -> Result<KVec<u8>> {
-    let address = module_parameters::address.value() as *const u8;
-    let length = module_parameters::length.value();
+    // 7.2 has them as references, later kernels as values.
+    let address: usize = *module_parameters::address.value().borrow();
+    let length: usize = *module_parameters::length.value().borrow();
+    let address = address as *const u8;
     // SAFETY: Who loads the module promises that this is memory, and that nobody writes to it
     // meanwhile.
     let bytes = unsafe { core::slice::from_raw_parts(address, length) };

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Which kernels does tools/check run the tests on, and what if the source of one cannot be had?"""
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import io
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+TOOLS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TOOLS / "lib"))
+from tap import Test  # noqa: E402  pylint: disable=wrong-import-position
+
+loader = importlib.machinery.SourceFileLoader("check", str(TOOLS / "check"))
+tool = importlib.util.module_from_spec(importlib.util.spec_from_loader("check", loader))
+loader.exec_module(tool)
+
+
+class Kernels(unittest.TestCase):
+    def check(self, *arguments, there=("7.3", "7.2"), default="7.3", **environment):
+        """What is run on which kernel, and what is printed."""
+        home = tempfile.TemporaryDirectory()
+        self.addCleanup(home.cleanup)
+        self.ran, self.built = [], []
+
+        def run(part, flavour, _programs, settings, covered=False, version=None):
+            self.assertFalse(covered)
+            self.ran.append((version or default, flavour, settings.get("STORM_SECONDS")))
+            part.add(Test("storm_test", "storm.a"))
+
+        def command(self, name, _command):
+            self.part(name).add(Test(name, "a"))
+
+        def output_of(*command, **environment):
+            self.built.append((environment.get("KERNEL", default), command[2:]))
+
+        changes = {"RESULTS": pathlib.Path(home.name), "VERSIONS": ["7.3", "7.2"],
+                   "VERSION": default, "is_there": there.__contains__, "kselftests": run,
+                   "module": mock.Mock(), "selftests": mock.Mock(), "output_of": output_of,
+                   "shards": lambda flavour, number: [["a_test"]] * number}
+        with contextlib.ExitStack() as stack, \
+                contextlib.redirect_stdout(io.StringIO()) as said:
+            for name, value in changes.items():
+                stack.enter_context(mock.patch.object(tool, name, value))
+            stack.enter_context(mock.patch.object(tool.Check, "command", command))
+            stack.enter_context(mock.patch.object(
+                tool.Check, "user", lambda self: command(self, "user", None)))
+            stack.enter_context(mock.patch.object(sys, "argv", ["check", *arguments]))
+            stack.enter_context(mock.patch.dict(os.environ, environment))
+            for name in ("COVERAGE", "STORM_SECONDS"):
+                if name not in environment:
+                    os.environ.pop(name, None)
+            run = tool.Check(tool.parse())
+            run.run()
+            self.failed = run.report()
+        return said.getvalue()
+
+    ALL = [("7.3", "base", None)] * 2 + [("7.3", "debug", None)] * 2 + [("7.3", "kcsan", None)]
+    BRIEF = [("7.2", "base", tool.BRIEF["STORM_SECONDS"])] * 2
+
+    def test_one_version_alone(self):
+        self.check()
+        self.assertEqual(self.ran, self.ALL)
+        self.assertEqual(self.built, [("7.3", ("base", "debug", "kcsan"))])
+
+    def test_the_base_kernel_of_the_others_in_brief(self):
+        said = self.check("--others")
+        self.assertEqual(self.ran, self.ALL + self.BRIEF)
+        self.assertIn(("7.2", ("base",)), self.built)
+        self.assertEqual(said.splitlines()[-1], "10 passed, 0 failed, 0 skipped")
+
+    def test_what_is_asked_for_is_not_shortened(self):
+        self.check("--others", STORM_SECONDS="9")
+        self.assertEqual({seconds for _, _, seconds in self.ran}, {"9"})
+
+    def test_another_version_that_cannot_be_had_is_one_line_and_skipped(self):
+        said = self.check("--others", there=("7.3",))
+        self.assertEqual(self.ran, self.ALL)
+        self.assertEqual(self.built, [("7.3", ("base", "debug", "kcsan"))])
+        self.assertEqual(said.count("there is no linux-source-7.2 to be had"), 1)
+        self.assertEqual(said.splitlines()[-1], "8 passed, 0 failed, 1 skipped")
+        self.assertFalse(self.failed)
+
+    def test_the_default_cannot_be_had(self):
+        said = self.check("--others", there=("7.2",), default="7.2")
+        self.assertEqual(len(self.ran), 5)
+        self.assertIn("there is no linux-source-7.3 to be had", said)
+        self.assertEqual(said.splitlines()[-1], "8 passed, 0 failed, 1 skipped")
+
+
+if __name__ == "__main__":
+    unittest.main()
