@@ -47,12 +47,15 @@ impl kernel::InPlaceModule for Peek {
     }
 }
 
+/// The value of a parameter, of which 7.2 returns a reference and later kernels a copy.
+fn number(value: impl Borrow<usize>) -> usize {
+    *value.borrow()
+}
+
 /// A copy of the memory that the parameters name.
 fn memory() -> Result<KVec<u8>> {
-    // 7.2 has them as references, later kernels as values.
-    let address: usize = *module_parameters::address.value().borrow();
-    let length: usize = *module_parameters::length.value().borrow();
-    let address = address as *const u8;
+    let address = number(module_parameters::address.value()) as *const u8;
+    let length = number(module_parameters::length.value());
     // SAFETY: Who loads the module promises that this is memory, and that nobody writes to it
     // meanwhile.
     let bytes = unsafe { core::slice::from_raw_parts(address, length) };
