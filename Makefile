@@ -56,13 +56,12 @@ kdir-usable:
 demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
 	@$(run) tools/demo $(if $(JSON),--json)
 
-# Also the other versions in kernel/versions, unless one is named, or a part of the tests.
-one_kernel = $(strip $(KERNEL)$(KERNEL_SRC)$(FLAVOUR)$(TESTS))
+# With OTHERS=1 also the other versions in kernel/versions, in short.
 
 .PHONY: check
-check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, JSON=1)
-	@$(if $(one_kernel),,tools/toolchain sources)
-	@$(run) tools/check $(if $(JSON),--json) $(if $(one_kernel),,--others) \
+check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, OTHERS=1, JSON=1)
+	@$(if $(OTHERS),tools/toolchain sources)
+	@$(run) tools/check $(if $(JSON),--json) $(if $(OTHERS),--others) \
 		$(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
 
 .PHONY: soak
