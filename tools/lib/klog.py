@@ -35,11 +35,16 @@ MARKED_BY_ONE_SIDE = {
     "__percpu_counter_sum": "reads counters that other CPUs add to with this_cpu_add()",
 }
 KCSAN_REPORT = re.compile(r"BUG: KCSAN: data-race in (\w+)\+0x")
+# The maple tree marks a node dead by setting its parent to itself; readers under RCU, every page
+# fault among them, look for that and start over. Neither side is marked.
+DEAD_NODE = re.compile(r"BUG: KCSAN: data-race in mas_wr_node_store / mtree_range_walk$")
 UNKNOWN_ORIGIN = "race at unknown origin, with read to "
 
 
-def is_marked_by_one_side(lines, number):
+def is_known_race(lines, number):
     """Whether this begins a report of KCSAN about a race in the kernel that is known."""
+    if DEAD_NODE.search(lines[number].rstrip()):
+        return True
     report = KCSAN_REPORT.search(lines[number])
     return (report is not None and report[1] in MARKED_BY_ONE_SIDE
             and any(UNKNOWN_ORIGIN in line for line in lines[number + 1:number + 3]))
@@ -49,7 +54,7 @@ def trouble(lines):
     """The numbers of the lines that fail a run."""
     found, asked = [], -REACH - 1
     for number, line in enumerate(lines):
-        if is_marked_by_one_side(lines, number):
+        if is_known_race(lines, number):
             continue
         if ASKED_FOR.search(line):
             asked = number

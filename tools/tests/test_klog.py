@@ -125,6 +125,11 @@ class Klog(unittest.TestCase):
         self.assertEqual(klog.trouble(RACE[:3] + [seen] + RACE[4:]), [1])
         self.assertEqual(klog.trouble(["BUG: KCSAN: data-race in osq_lock / osq_unlock"]), [0])
 
+    def test_a_reader_that_meets_a_dead_node_of_the_maple_tree_is_excused(self):
+        race = "BUG: KCSAN: data-race in mas_wr_node_store / mtree_range_walk"
+        self.assertEqual(klog.trouble([race]), [])
+        self.assertEqual(klog.trouble([race + "_more", race.replace("node", "slot")]), [0, 1])
+
     def test_a_race_of_another_function_is_found(self):
         lines = [line.replace("osq_unlock", "mlock_vmas") for line in RACE]
         self.assertEqual(klog.trouble(lines), [1])
