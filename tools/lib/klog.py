@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Finds trouble in a kernel log: what the kernel reports about itself and its checkers."""
 
+import itertools
 import re
 
 # What no good run prints.  Case matters: "kasan: KernelAddressSanitizer initialized" is fine.
@@ -26,28 +27,37 @@ ASKED_FOR = re.compile(r"FAULT_INJECTION: forcing a failure|page allocation fail
 # How many lines may lie between such a report and its stack.
 REACH = 12
 
-# Functions of the kernel that read without a mark what others change only in marked, atomic or
-# uninstrumented ways, so that KCSAN sees a value change and no second access. Nothing that they
-# read can be the module's, or be written by it. A race with an access that KCSAN has seen counts.
+# Functions of the kernel that read without a mark what others change in marked or uninstrumented
+# ways. KCSAN may see the value change and no second access: it does not know of one in assembler,
+# and looks at one in C only before it takes place. Nothing that they read can be the module's, or
+# be written by it. A race with an access that KCSAN has seen counts.
 MARKED_BY_ONE_SIDE = {
     "osq_unlock": "osq_wait_next() reads node->next; osq_lock() sets it with WRITE_ONCE()",
     "osq_lock": "as osq_unlock(), in its way out of the queue",
     "__percpu_counter_sum": "reads counters that other CPUs add to with this_cpu_add()",
 }
 KCSAN_REPORT = re.compile(r"BUG: KCSAN: data-race in (\w+)\+0x")
-# The maple tree marks a node dead by setting its parent to itself; readers under RCU, every page
-# fault among them, look for that and start over. Neither side is marked.
-DEAD_NODE = re.compile(r"BUG: KCSAN: data-race in mas_wr_node_store / mtree_range_walk$")
+# The maple tree marks a node dead by setting its parent, the first word in it, to itself; readers
+# under RCU, every page fault among them, look for that and start over. Neither side is marked.
+DEAD_NODE = re.compile(
+    r"BUG: KCSAN: data-race in mas_wr_node_store / mtree_range_walk$"
+    r".*?\bwrite to (0x[0-9a-f]+) of 8 bytes by "
+    r".*?\bread to \1 of 8 bytes by "
+    r".*?\bvalue changed: 0x[0-9a-f]+ -> \1$", re.M | re.S)
+END_OF_REPORT = 66 * "="
 UNKNOWN_ORIGIN = "race at unknown origin, with read to "
 
 
 def is_known_race(lines, number):
     """Whether this begins a report of KCSAN about a race in the kernel that is known."""
-    if DEAD_NODE.search(lines[number].rstrip()):
+    if "BUG: KCSAN:" not in lines[number]:
+        return False
+    report = "\n".join(itertools.takewhile(lambda line: END_OF_REPORT not in line, lines[number:]))
+    if DEAD_NODE.match(report, report.index("BUG:")):
         return True
-    report = KCSAN_REPORT.search(lines[number])
-    return (report is not None and report[1] in MARKED_BY_ONE_SIDE
-            and any(UNKNOWN_ORIGIN in line for line in lines[number + 1:number + 3]))
+    function = KCSAN_REPORT.search(lines[number])
+    return (function is not None and function[1] in MARKED_BY_ONE_SIDE
+            and UNKNOWN_ORIGIN in report)
 
 
 def trouble(lines):
