@@ -93,6 +93,11 @@ pub(crate) unsafe trait MmapLocked {
         // held, and the result borrows from the guard.
         (!vma.is_null()).then(|| unsafe { Vma::from_raw(vma) })
     }
+
+    /// What lies at `addr`, or, if nothing does, `None`.
+    fn vma_at(&self, addr: usize) -> Option<Vma<'_>> {
+        self.find_vma(addr).filter(|vma| vma.start() <= addr)
+    }
 }
 
 /// The mmap lock of the caller's address space, held for writing.

@@ -6,6 +6,7 @@
 //! lock for reading: `filemap_fault()` has the same order.
 
 use super::{
+    vma::Vma,
     MmapLocked,
     MmapReadGuard, //
 };
@@ -137,24 +138,24 @@ struct FilePage {
     page: usize,
 }
 
-impl MmapReadGuard<'_> {
-    /// What is mapped at `addr`, if that is a file that is read into the page cache. Its mapping is
-    /// valid as long as the lock is held.
-    fn file_page_at(&self, addr: usize) -> Option<FilePage> {
-        let vma = self.find_vma(addr).filter(|vma| vma.start() <= addr)?;
+impl FilePage {
+    /// What `vma` maps at `addr`, if that is a file that is read into the page cache. Its mapping is
+    /// valid as long as the VMA is locked.
+    fn of(vma: &Vma<'_>, addr: usize) -> Option<Self> {
         let file = vma.file_raw()?;
-        // SAFETY: The mmap lock is held, so that the VMA keeps its file, and an open file its
-        // mapping.
+        // SAFETY: The VMA is locked, so that it keeps its file, and an open file its mapping.
         let (mapping, readable) = unsafe {
             let mapping = (*file.as_ptr()).f_mapping;
             (mapping, is_read_into(mapping))
         };
-        readable.then_some(FilePage {
+        readable.then(|| Self {
             mapping,
             page: vma.file_page(addr),
         })
     }
+}
 
+impl MmapReadGuard<'_> {
     /// Wait until nobody works on the page of a file that is mapped at `addr`, or until a fatal
     /// signal arrives. Returns false at once if that is not what a fault there would wait for.
     ///
@@ -163,13 +164,13 @@ impl MmapReadGuard<'_> {
     pub(crate) fn wait_for_file_page(&self, addr: usize) -> bool {
         // A private page may have taken the place of the file's, and may be in the swap. The page
         // in the file is nothing to wait for then, for as long as that may take.
-        let shadowed = self
-            .find_vma(addr)
-            .is_none_or(|vma| vma.may_have_anonymous_pages());
-        let Some(FilePage { mapping, page }) = self.file_page_at(addr).filter(|_| !shadowed) else {
+        let vma = self
+            .vma_at(addr)
+            .filter(|vma| !vma.may_have_anonymous_pages());
+        let Some(FilePage { mapping, page }) = vma.and_then(|vma| FilePage::of(&vma, addr)) else {
             return false;
         };
-        // SAFETY: As said of `file_page_at()`.
+        // SAFETY: The mmap lock is held, so the VMA is locked, and the mapping valid.
         let folios = unsafe { Folios::contiguous(mapping, &mut { page }, page) };
         folios.wait_for_first()
     }
@@ -178,11 +179,12 @@ impl MmapReadGuard<'_> {
     /// read, so that the next fault reads its pages one by one: most of them may be good. Returns
     /// false if there is none.
     pub(crate) fn forget_unread(&self, addr: usize) -> bool {
-        let Some(FilePage { mapping, page }) = self.file_page_at(addr) else {
+        let vma = self.vma_at(addr);
+        let Some(FilePage { mapping, page }) = vma.and_then(|vma| FilePage::of(&vma, addr)) else {
             return false;
         };
         let mut next = page;
-        // SAFETY: As said of `file_page_at()`.
+        // SAFETY: The mmap lock is held, so the VMA is locked, and the mapping valid.
         let folios = unsafe { Folios::contiguous(mapping, &mut next, page) };
         let Some(first) = folios.first_if_unread() else {
             return false;
@@ -190,7 +192,7 @@ impl MmapReadGuard<'_> {
         // With the reference it would stay.
         drop(folios);
         let last = next.saturating_sub(1);
-        // SAFETY: As said of `file_page_at()`. What is dirty, mapped or in use stays, and nothing
+        // SAFETY: As above. What is dirty, mapped or in use stays, and nothing
         // is waited for.
         first < last && unsafe { bindings::invalidate_mapping_pages(mapping, first, last) } > 0
     }

@@ -221,11 +221,6 @@ impl<'a> MmapYieldGuard<'a> {
         vma.lock_sequence()
             .is_none_or(|changed| sequence.is_before(changed))
     }
-
-    /// What lies at `addr`, or, if nothing does, `None`.
-    pub(crate) fn vma_at(&self, addr: usize) -> Option<Vma<'_>> {
-        self.held.find_vma(addr).filter(|vma| vma.start() <= addr)
-    }
 }
 
 // Looking is the same for all guards.
