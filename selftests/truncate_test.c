@@ -151,6 +151,7 @@ TEST_F(truncate, fails_beyond_the_new_end_as_mlock)
 	 * before.
 	 */
 	EXPECT_EQ(NR_LEFT, count(theirs->states, 'L'));
+	EXPECT_EQ(NR_PAGES, count(mine->states, 'L') + count(mine->states, 'l'));
 	EXPECT_STREQ(theirs->states + NR_LEFT, mine->states + NR_LEFT);
 	EXPECT_EQ((uintptr_t)self->addr[0] + NR_LEFT * page_size, mine->res.fail_addr);
 	EXPECT_EQ(NR_LEFT * page_size, mine->res.populated);

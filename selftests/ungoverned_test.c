@@ -411,6 +411,7 @@ TEST_F(ungoverned, direct_write)
 	end(_metadata, self);
 	EXPECT_EQ('l', states(self->addr, NR_PAGES + 1)[TAKEN]);
 	EXPECT_EQ('L', states(self->addr, NR_PAGES + 1)[NR_PAGES]);
+	EXPECT_EQ(NR_PAGES + 1, strspn(states(self->addr, NR_PAGES + 1), "Ll"));
 	EXPECT_EQ('x', self->addr[TAKEN * page_size]);
 	ASSERT_EQ(0, munmap(self->addr, NR_PAGES * page_size));
 	close(fd);
