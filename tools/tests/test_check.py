@@ -3,8 +3,6 @@
 """Which kernels does tools/check run the tests on, and what if the source of one cannot be had?"""
 
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import os
 import pathlib
@@ -13,13 +11,12 @@ import tempfile
 import unittest
 from unittest import mock
 
-TOOLS = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TOOLS / "lib"))
-from tap import Test  # noqa: E402  pylint: disable=wrong-import-position
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+# pylint: disable=wrong-import-position
+from load import load  # noqa: E402
+from tap import Test  # noqa: E402
 
-loader = importlib.machinery.SourceFileLoader("check", str(TOOLS / "check"))
-tool = importlib.util.module_from_spec(importlib.util.spec_from_loader("check", loader))
-loader.exec_module(tool)
+tool = load("check")
 
 
 class Kernels(unittest.TestCase):

@@ -3,8 +3,6 @@
 """Does tools/soak fill its time with rounds that can be repeated, and stop at the first failure?"""
 
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import os
 import pathlib
@@ -13,13 +11,12 @@ import tempfile
 import unittest
 from unittest import mock
 
-TOOLS = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TOOLS / "lib"))
-from tap import Test  # noqa: E402  pylint: disable=wrong-import-position
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+# pylint: disable=wrong-import-position
+from load import load  # noqa: E402
+from tap import Test  # noqa: E402
 
-loader = importlib.machinery.SourceFileLoader("soak", str(TOOLS / "soak"))
-soak = importlib.util.module_from_spec(importlib.util.spec_from_loader("soak", loader))
-loader.exec_module(soak)
+soak = load("soak")
 
 
 class Rounds(unittest.TestCase):
