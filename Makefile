@@ -57,7 +57,6 @@ demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
 	@$(run) tools/demo $(if $(JSON),--json)
 
 # With OTHERS=1 also the other versions in kernel/versions, in short.
-
 .PHONY: check
 check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, OTHERS=1, JSON=1)
 	@$(if $(OTHERS),tools/toolchain sources)
