@@ -433,9 +433,12 @@ size_t smaps_bytes(const void *addr, size_t len, const char *field)
 
 void drain_lru(void)
 {
-	/* Compaction starts with lru_add_drain_all(), and so does dropping the page cache. */
-	if (write_number("/proc/sys/vm/compact_memory", 1))
-		write_number("/proc/sys/vm/drop_caches", 1);
+	/*
+	 * It starts with lru_add_drain_all(), and what is mapped stays. So does compaction, which
+	 * moves pages: a large folio of a file that it has moved is not counted as mlocked before
+	 * reclaim meets it.
+	 */
+	write_number("/proc/sys/vm/drop_caches", 1);
 }
 
 static void fill_snapshot(struct smaps_visitor *v, const struct vma_shot *vma)
