@@ -44,6 +44,10 @@ DEAD_NODE = re.compile(
     r".*?\bwrite to (0x[0-9a-f]+) of 8 bytes by "
     r".*?\bread to \1 of 8 bytes by "
     r".*?\bvalue changed: 0x[0-9a-f]+ -> \1$", re.M | re.S)
+# The counters per CPU look at their sum without its lock to see whether they need the lock, and are
+# exact all the same. What these functions share is the counter that they were given.
+COUNTERS = re.compile(
+    r"BUG: KCSAN: data-race in (?:__)?percpu_counter_\w+ / (?:__)?percpu_counter_\w+$", re.M)
 END_OF_REPORT = 66 * "="
 UNKNOWN_ORIGIN = "race at unknown origin, with read to "
 
@@ -53,7 +57,8 @@ def is_known_race(lines, number):
     if "BUG: KCSAN:" not in lines[number]:
         return False
     report = "\n".join(itertools.takewhile(lambda line: END_OF_REPORT not in line, lines[number:]))
-    if DEAD_NODE.match(report, report.index("BUG:")):
+    beginning = report.index("BUG:")
+    if DEAD_NODE.match(report, beginning) or COUNTERS.match(report, beginning):
         return True
     function = KCSAN_REPORT.search(lines[number])
     return (function is not None and function[1] in MARKED_BY_ONE_SIDE

@@ -158,6 +158,19 @@ class Klog(unittest.TestCase):
         self.assertEqual(klog.trouble(DEAD_NODE[:8]), [1])
         self.assertEqual(klog.trouble(DEAD_NODE[:8] + DEAD_NODE), [1])
 
+    def test_a_race_within_the_counters_per_cpu_is_excused(self):
+        add, total = "__percpu_counter_limited_add", "percpu_counter_add_batch"
+        for one, other in ((add, add), (add, total), (total, add)):
+            line = f"[  236.400709] BUG: KCSAN: data-race in {one} / {other}"
+            self.assertEqual(klog.trouble([line, "[  236.400889]"]), [])
+
+    def test_a_race_of_a_counter_per_cpu_with_anything_else_is_found(self):
+        add = "__percpu_counter_limited_add"
+        for one, other in ((add, "mlock_vmas"), ("mlock_vmas", add), (add, "my_percpu_counter_add"),
+                           (add, f"{add}+0x10/0x20"), ("x", f"{add} / {add}")):
+            line = f"BUG: KCSAN: data-race in {one} / {other}"
+            self.assertEqual(klog.trouble([line]), [0])
+
     def test_a_race_of_another_function_is_found(self):
         lines = [line.replace("osq_unlock", "mlock_vmas") for line in RACE]
         self.assertEqual(klog.trouble(lines), [1])
