@@ -2,9 +2,10 @@
 
 //! The commit: the VMA edit of a plan, all of it or nothing.
 //!
-//! Lock state: the mmap lock is held for writing. Everything that can fail (the splits at both ends
-//! of each range) comes before the first lock flag changes, so that there is never a flag to put
-//! back.
+//! Lock state: the mmap lock is held for writing. What can fail are splits. A range that reaches
+//! over several VMAs is split at both ends before any flag in it changes. One that lies inside a VMA
+//! becomes a VMA of its own in one step, as in mlock(2): that the flags of a whole VMA are put back
+//! cannot fail.
 
 use super::{
     plan::Plan,
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::mm::{
     LockMode,
+    MmapLocked,
     MmapWriteGuard,
     PageAddr,
     PageRange, //
@@ -30,6 +32,10 @@ pub(super) struct Edit {
     pub(super) split: [bool; 2],
     /// Whether it was split there.
     done: [bool; 2],
+    /// The mode of the one VMA that reaches beyond both ends of the range, if one does.
+    pub(super) inside: Option<LockMode>,
+    /// Its flags were changed.
+    changed: bool,
 }
 
 /// The edits of all ranges, in their order. Its memory is there before the mmap lock is taken.
@@ -94,16 +100,17 @@ fn commit_one(
     mode: LockMode,
 ) -> Result<(), Failure> {
     for (edit, range) in edits.each(ranges) {
+        if edit.inside.is_some() {
+            return set_inside(guard, range, mode);
+        }
         let [start, end] = range.ends();
         let [splits_start, _] = edit.split;
+        let at = if splits_start { start } else { end };
 
-        if let Err(error) = guard.set_lock_mode(range, mode) {
-            if !splits_start {
-                return Err(Failure::at(end.get(), error));
-            }
-            guard.unsplit(start);
-            return Err(Failure::at(start.get(), error));
-        }
+        // There is one end to split, or none.
+        guard
+            .set_lock_mode(range, mode)
+            .map_err(|error| Failure::at(at.get(), error))?;
     }
     Ok(())
 }
@@ -114,11 +121,14 @@ fn commit_many(
     ranges: &[PageRange],
     mode: LockMode,
 ) -> Result<(), Failure> {
-    if let Err(failure) = split(guard, edits, ranges, mode) {
+    if let Err(failure) = separate(guard, edits, ranges, mode) {
         undo(guard, edits, ranges);
         return Err(failure);
     }
-    for (_, range) in edits.each(ranges) {
+    for (edit, range) in edits.each(ranges) {
+        if edit.changed {
+            continue;
+        }
         // Cannot fail: nothing is left to split, and the plan has seen that there is no hole.
         let set = guard.set_lock_mode(range, mode);
         warn_on!(set.is_err());
@@ -127,14 +137,20 @@ fn commit_many(
     Ok(())
 }
 
-/// Split wherever an end of a range is not one of a VMA that is to be changed.
-fn split(
+/// Split wherever an end of a range is not one of a VMA that is to be changed, and change what lies
+/// inside one VMA at once, which takes half as long.
+fn separate(
     guard: &mut MmapWriteGuard<'_>,
     edits: &mut Edits,
     ranges: &[PageRange],
     mode: LockMode,
 ) -> Result<(), Failure> {
     for (edit, range) in edits.each(ranges) {
+        if edit.inside.is_some() {
+            set_inside(guard, range, mode)?;
+            edit.changed = true;
+            continue;
+        }
         for ((end, wanted), done) in range.ends().into_iter().zip(edit.split).zip(&mut edit.done) {
             if wanted {
                 *done = split_at(guard, end, mode)?;
@@ -142,6 +158,24 @@ fn split(
         }
     }
     Ok(())
+}
+
+/// Change a range that lies inside a VMA, or nothing.
+fn set_inside(
+    guard: &mut MmapWriteGuard<'_>,
+    range: PageRange,
+    mode: LockMode,
+) -> Result<(), Failure> {
+    guard.set_lock_mode(range, mode).map_err(|error| {
+        let [start, end] = range.ends();
+        // The start is split first.
+        let at = match guard.vma_at(start.get()) {
+            Some(vma) if vma.start() == start.get() => end,
+            _ => start,
+        };
+        guard.unsplit(start);
+        Failure::at(at.get(), error)
+    })
 }
 
 fn split_at(
@@ -154,9 +188,16 @@ fn split_at(
         .map_err(|error| Failure::at(addr.get(), error))
 }
 
-/// Merge what was split, in the opposite order.
+/// Put back the flags that were changed, and merge what was split, in the opposite order.
 fn undo(guard: &mut MmapWriteGuard<'_>, edits: &mut Edits, ranges: &[PageRange]) {
     for (edit, range) in edits.each(ranges).rev() {
+        if let Some(mode) = edit.inside.filter(|_| edit.changed) {
+            // Cannot fail: the range is a VMA of its own, and it does without being merged. Its
+            // neighbours are what is left of the VMA that it was inside.
+            let set = guard.set_lock_mode(range, mode);
+            warn_on!(set.is_err());
+            edit.changed = false;
+        }
         for (end, done) in range.ends().into_iter().zip(edit.done).rev() {
             if done {
                 guard.unsplit(end);

@@ -240,12 +240,12 @@ fn hire(request: &Request) -> Result<Option<(Arc<Job>, Workers<Job>)>> {
     let ranges = request.ranges();
     let threads = match request.manner().threads {
         Some(threads) => threads.min(chunks::count(ranges)),
-        None => {
-            let worth = chunks::bytes(ranges) / WORTH_A_THREAD;
-            worth
+        None => match chunks::bytes(ranges) / WORTH_A_THREAD {
+            0 | 1 => 1,
+            worth => worth
                 .min(allowed_cpus())
-                .min(uapi::MLOCK_RS_MAX_WORKERS as usize)
-        }
+                .min(uapi::MLOCK_RS_MAX_WORKERS as usize),
+        },
     };
     let Some(wanted @ 1..) = threads.checked_sub(1) else {
         return Ok(None);
@@ -284,11 +284,13 @@ impl Populating<'_, '_> {
                 let mut tally = Tally::default();
                 let hold = Yielding::new(self.guard, self.signals, slice, kept, &mut tally);
                 let ended = populate::populate(hold, feed, &mut self.running);
-                let ended = match (ended, feed.outcome()) {
-                    (Ok(hold), (None, None)) => populate::repeat_touched(hold, self.ranges),
-                    (ended, _) => ended,
-                }
-                .map(drop);
+                // What comes before a page that has failed was all there at one instant, too.
+                let ended = ended
+                    .and_then(|hold| {
+                        let (_, missing) = feed.outcome();
+                        populate::repeat_touched(hold, self.ranges, missing.unwrap_or(usize::MAX))
+                    })
+                    .map(drop);
                 touched = kept.first_touched();
                 self.outcome.nr_gaps = tally.gaps;
                 self.outcome.held.read = tally.held();
@@ -311,7 +313,10 @@ impl Populating<'_, '_> {
                     _ => (Some(Failure::at(first.unwrap_or(end), EINTR)), first),
                 }
             }
-            (Err(ended), _) => (Some(ended), lowest(missing, Some(ended.addr))),
+            (Err(ended), _) => {
+                let first = lowest(missing, touched);
+                (Some(ended), lowest(first, Some(ended.addr)))
+            }
             (Ok(()), Some(failure)) => (Some(failure), lowest(missing, Some(failure.addr))),
             // A worker was killed before the caller saw it.
             (Ok(()), None) => (missing.map(|addr| Failure::at(addr, EINTR)), missing),

@@ -110,10 +110,14 @@ pub(super) fn look<'r>(
             if !vma.is_locked() {
                 new_pages = new_pages.saturating_add(mm::pages(end.saturating_sub(addr)));
             }
-            if !vma.has_lock_mode(request.mode()) {
+            if vma.lock_mode() != request.mode() {
                 edit.change = true;
-                edit.split[0] |= vma.start() < range.start();
-                edit.split[1] |= vma.end() > range.end();
+                let ends = [vma.start() < range.start(), vma.end() > range.end()];
+                if ends == [true; 2] {
+                    edit.inside = Some(vma.lock_mode());
+                }
+                edit.split[0] |= ends[0];
+                edit.split[1] |= ends[1];
             }
             nr_vmas = nr_vmas.saturating_add(1);
             addr = end;

@@ -24,6 +24,7 @@ use crate::{
         MmapLocked,
         MmapReadGuard,
         MmapYieldGuard,
+        PageAddr,
         PageRange,
         Progress,
         Sequence,
@@ -465,16 +466,18 @@ fn look(held: &MmapReadGuard<'_>, addr: usize, end: usize) -> Step {
 }
 
 /// Fault in the pages of `chunk` from `addr` on, which is left at the first page that was not seen to
-/// be resident. Before it waits, it tells `reached` how far it is.
+/// be resident. Before it waits, it tells `reached` how far it is. Small chunks are expected to be
+/// `resident` as the one before was.
 fn fill<H: Hold>(
     mut hold: H,
     chunk: PageRange,
     addr: &mut usize,
+    resident: &mut bool,
     upto: impl Fn() -> usize,
     mut reached: impl FnMut(usize),
 ) -> Result<H, Ended<H>> {
     // It costs to look, and memory that is not resident yet is so from the start of a chunk on.
-    let mut resident = chunk.len() >= WORTH_A_LOOK;
+    *resident |= chunk.len() >= WORTH_A_LOOK;
     // Where a page has failed before it was read once more, without those that were read with it.
     let mut alone = None;
     let mut is_worth_another_read = |hold: &H, addr: usize| {
@@ -490,9 +493,9 @@ fn fill<H: Hold>(
             Step::Never => return Err(Ended::Page(hold, Failure::at(*addr, ENOMEM))),
         };
         let end = end.min(addr.saturating_add(hold.batch()));
-        if resident {
+        if *resident {
             let next = hold.held().resident_until(*addr, end, access);
-            resident = next == end;
+            *resident = next == end;
             if next > *addr {
                 *addr = next;
                 hold = hold.went_on(next, chunk.end(), &upto)?;
@@ -534,6 +537,7 @@ pub(super) fn populate<H: Hold, F: Feed>(
     running: &mut Running<'_>,
 ) -> Result<H, Failure> {
     let mut begun = false;
+    let mut resident = true;
     let ended = loop {
         let chunk = match feed.next(hold.is_patient()) {
             Turn::Chunk(chunk) => chunk,
@@ -562,7 +566,14 @@ pub(super) fn populate<H: Hold, F: Feed>(
             let part = addr.saturating_sub(chunk.start());
             running.reached(feed.done().saturating_add(part));
         };
-        match fill(hold, chunk, &mut addr, || feed.upto(), reached) {
+        match fill(
+            hold,
+            chunk,
+            &mut addr,
+            &mut resident,
+            || feed.upto(),
+            reached,
+        ) {
             Ok(held) => hold = held,
             Err(Ended::Page(held, failure)) => {
                 hold = held;
@@ -582,8 +593,8 @@ pub(super) fn populate<H: Hold, F: Feed>(
     Err(ended)
 }
 
-/// Go over what others have changed during the gaps after it was populated, until there has been no
-/// such change and the lock has not been given up since.
+/// Go over what others have changed before `upto` during the gaps after it was populated, until there
+/// has been no such change and the lock has not been given up since.
 ///
 /// # Errors
 ///
@@ -591,15 +602,17 @@ pub(super) fn populate<H: Hold, F: Feed>(
 pub(super) fn repeat_touched<'a, 'k>(
     mut hold: Yielding<'a, 'k>,
     ranges: &[PageRange],
+    upto: usize,
 ) -> Result<Yielding<'a, 'k>, Failure> {
     while let Some((start, end)) = hold.pace.kept.take_touched() {
+        let end = PageAddr::of(end.get().min(upto));
         // Others may change VMAs faster than they can be gone over. With slices that grow the call
         // comes to an end.
         let slice = hold.pace.slice.as_nanos().saturating_mul(2);
         hold.pace.slice = Delta::from_nanos(slice);
         for part in ranges.iter().filter_map(|range| range.within(start, end)) {
             let mut addr = part.start();
-            hold = match fill(hold, part, &mut addr, || usize::MAX, |_| ()) {
+            hold = match fill(hold, part, &mut addr, &mut true, || usize::MAX, |_| ()) {
                 Ok(hold) => hold,
                 Err(Ended::Page(_, failure) | Ended::Call(failure)) => return Err(failure),
             };

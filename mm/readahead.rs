@@ -59,8 +59,17 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
     for range in ranges {
         let mut addr = range.start().max(nothing_before);
         while addr < range.end() {
+            match anonymous_until(mm, addr, range.end()) {
+                Some(until) if until > addr => {
+                    nothing_before = until;
+                    addr = until;
+                    continue;
+                }
+                Some(_) => {}
+                None => return,
+            }
             let Some(vma) = mm.mm().lock_vma_under_rcu(addr) else {
-                // A hole, or a VMA that is being changed.
+                // A VMA that is being changed.
                 return;
             };
             let end = vma.end();
@@ -71,28 +80,58 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
             };
             drop(vma);
 
-            match part {
-                Some(part) => {
-                    let reader = match &mut reader {
-                        Some(reader) => reader,
-                        none => match Reader::new() {
-                            Ok(new) => none.insert(new),
-                            // Read-ahead is no reason to fail.
-                            Err(_) => return,
-                        },
-                    };
-                    if !reader.read(part) {
-                        return;
-                    }
-                    addr = end.min(range.end());
-                }
-                None => {
-                    nothing_before = end;
-                    addr = end;
+            if let Some(part) = part {
+                let reader = match &mut reader {
+                    Some(reader) => reader,
+                    none => match Reader::new() {
+                        Ok(new) => none.insert(new),
+                        // Read-ahead is no reason to fail.
+                        Err(_) => return,
+                    },
+                };
+                if !reader.read(part) {
+                    return;
                 }
             }
+            addr = end;
         }
     }
+}
+
+/// Where the first VMA of a file after `addr` and before `end` begins, or, without one, an address
+/// that is not before `end`. Everything up to there is anonymous memory. `None` if there is a hole
+/// before it.
+///
+/// Takes a tenth of what it takes to lock VMAs one by one.
+fn anonymous_until(mm: &CallerMm<'_>, addr: usize, end: usize) -> Option<usize> {
+    let _guard = rcu::read_lock();
+    let mut state = bindings::ma_state {
+        // SAFETY: The address space is valid. Its tree may be read under RCU.
+        tree: unsafe { &raw mut (*mm.as_raw()).__bindgen_anon_1.mm_mt },
+        index: addr,
+        last: addr,
+        max: usize::MAX,
+        status: bindings::maple_status_ma_start,
+        ..Default::default()
+    };
+    let mut until = addr;
+    while until < end {
+        // SAFETY: The state is one that has not begun, or that the last call has left; the RCU read
+        // lock is held since then.
+        let vma = unsafe { bindings::mas_find(&mut state, end.wrapping_sub(1)) };
+        if vma.is_null() || state.index > until {
+            return None;
+        }
+        let vma = vma.cast::<bindings::vm_area_struct>();
+        // SAFETY: The memory of a VMA is not used for anything but VMAs before the RCU read lock is
+        // released. Which file it is does not matter here, so that it may change at any time.
+        let file = unsafe { (&raw const (*vma).vm_file).read_volatile() };
+        if !file.is_null() {
+            break;
+        }
+        until = state.last.saturating_add(1);
+    }
+    Some(until)
 }
 
 /// What the addresses from `addr` to `end` in `vma` map of a file that is read ahead and is not

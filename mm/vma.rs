@@ -89,14 +89,13 @@ impl<'a> Vma<'a> {
         self.has_any(flags::LOCKONFAULT)
     }
 
-    /// Whether its lock flags are those of `mode` already.
-    pub(crate) fn has_lock_mode(&self, mode: LockMode) -> bool {
-        (self.is_locked(), self.is_lock_on_fault())
-            == match mode {
-                LockMode::Unlocked => (false, false),
-                LockMode::OnFault => (true, true),
-                LockMode::Resident => (true, false),
-            }
+    /// What its lock flags say. VM_LOCKONFAULT never comes alone.
+    pub(crate) fn lock_mode(&self) -> LockMode {
+        match (self.is_locked(), self.is_lock_on_fault()) {
+            (false, _) => LockMode::Unlocked,
+            (true, true) => LockMode::OnFault,
+            (true, false) => LockMode::Resident,
+        }
     }
 
     /// VM_HUGETLB.

@@ -38,7 +38,7 @@ FIXTURE(atomic)
 
 FIXTURE_VARIANT(atomic)
 {
-	bool vector, unlocks;
+	bool vector, unlocks, was_onfault;
 	__u32 flags;
 	/* In pages. One range goes from the start of the first to the end of the last of them. */
 	struct {
@@ -81,6 +81,11 @@ FIXTURE_VARIANT_ADD(atomic, lockv_onfault) {
 	.ranges = { { 18, 4 }, { 3, 3 }, { 9, 5 } },
 	.splits = { 3, 6, 9, 18, 22 }, .nr_splits = 5, .nr_changed = 10,
 	.before = "UUUUUUUUUUUUFFUUUUUUUUUU", .done = "UUUFFFUUUFFFFFUUUUFFFFUU" };
+FIXTURE_VARIANT_ADD(atomic, lockv_after_onfault) {
+	.vector = true, .was_onfault = true,
+	.ranges = { { 18, 4 }, { 3, 3 }, { 9, 5 } },
+	.splits = { 3, 6, 9, 18, 22 }, .nr_splits = 5, .nr_changed = 2,
+	.before = "FFFFFFFFFFFFUUFFFFFFFFFF", .done = "FFFLLLFFFLLLLLFFFFLLLLFF" };
 FIXTURE_VARIANT_ADD(atomic, unlockv) {
 	.vector = true, .unlocks = true,
 	.ranges = { { 18, 4 }, { 3, 3 }, { 9, 5 } },
@@ -100,7 +105,12 @@ static void map_areas(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * 
 	ASSERT_EQ(0, mprotect(self->addr + 8 * page_size, 8 * page_size, PROT_READ));
 	if (variant->unlocks)
 		ASSERT_EQ(0, mlock_2(self->addr, NR_PAGES * page_size));
-	ASSERT_EQ(0, mlock_onfault(self->addr + 12 * page_size, 2 * page_size));
+	if (variant->was_onfault) {
+		ASSERT_EQ(0, mlock_onfault(self->addr, NR_PAGES * page_size));
+		ASSERT_EQ(0, munlock(self->addr + 12 * page_size, 2 * page_size));
+	} else {
+		ASSERT_EQ(0, mlock_onfault(self->addr + 12 * page_size, 2 * page_size));
+	}
 	ASSERT_STREQ(variant->before, states(self->addr, NR_PAGES));
 	for (i = 0; i < ARRAY_SIZE(variant->ranges); i++) {
 		self->ranges[i].addr = (uintptr_t)self->addr +

@@ -123,6 +123,22 @@ FIXTURE_TEARDOWN(yield)
 	tear_down(self->dev, self->held);
 }
 
+FIXTURE(yield_failure)
+{
+	int dev;
+	struct held_call *held;
+};
+
+FIXTURE_SETUP(yield_failure)
+{
+	set_up(_metadata, &self->dev, &self->held);
+}
+
+FIXTURE_TEARDOWN(yield_failure)
+{
+	tear_down(self->dev, self->held);
+}
+
 /*
  * After the downgrade the thread only ever took the lock for reading, and as often as it says: its
  * VMA edit was the only one. Ends the trace.
@@ -216,6 +232,38 @@ TEST_F_TIMEOUT(yield, nobody_waits_and_it_finds_out, HELD_TEST_SECONDS)
 	expect_gaps(_metadata, h);
 	EXPECT_TRUE(other_writer_inside(&h->trace, h->thread[CALL].tid));
 	expect_pages(_metadata, h, variant->after, variant->more_locked, !ret);
+}
+
+/* The page after the one that waits cannot be populated, and one before it is empty again. */
+static int empty_one_and_protect_another(struct held_call *h)
+{
+	int ret;
+
+	h->victim = DONE_PAGE;
+	ret = op_replace_and_leave_empty(h);
+	h->victim = NEXT_PAGE;
+	return ret ?: op_mprotect(h);
+}
+
+TEST_F_TIMEOUT(yield_failure, what_comes_before_it_is_resident, HELD_TEST_SECONDS)
+{
+	struct held_call *h = self->held;
+	const char *pages;
+	size_t i;
+
+	ASSERT_TRUE(held_back(h, held_lock, HELD_NR_PAGES, HELD_PAGE));
+	held_go(h, OTHER, empty_one_and_protect_another);
+	ASSERT_TRUE(held_returns(h, OTHER));
+	EXPECT_EQ(0, h->thread[OTHER].ret);
+	fuse_release(h->server);
+	ASSERT_TRUE(held_returns(h, CALL));
+
+	EXPECT_EQ(-ENOMEM, h->thread[CALL].ret);
+	EXPECT_EQ((uintptr_t)h->addr + NEXT_PAGE * page_size, h->res.fail_addr);
+	EXPECT_EQ(NEXT_PAGE * page_size, h->res.populated);
+	pages = held_states(h);
+	for (i = 0; i < NEXT_PAGE; i++)
+		EXPECT_EQ('L', pages[i]);
 }
 
 /* Who only reads, waits for nobody either, also when a writer has come. */
