@@ -244,7 +244,23 @@ static __u16 page_flags(__u64 pfn)
 	return flags;
 }
 
-static void look_at_pages(struct shot *shot, bool with_flags)
+/* How many pages are Mlocked and not Unevictable; one that is mapped twice counts once. */
+static __u8 nr_late(const struct shot *shot, const __u64 *entry)
+{
+	const __u16 both = PAGE_MLOCKED | PAGE_UNEVICTABLE;
+	__u8 nr = 0;
+	size_t i, j;
+
+	for (i = 0; i < ARENA_PAGES; i++) {
+		for (j = 0; j < i && (entry[j] ^ entry[i]) & PAGEMAP_PFN; j++)
+			;
+		nr += j == i && (shot->page[i] & both) == PAGE_MLOCKED;
+	}
+	return nr;
+}
+
+/* Returns how many of them are late, in a look with their flags. */
+static __u8 look_at_pages(struct shot *shot, bool with_flags)
 {
 	__u64 entry[ARENA_PAGES];
 	size_t i, bit;
@@ -267,6 +283,7 @@ static void look_at_pages(struct shot *shot, bool with_flags)
 			page |= page_flags(pfn);
 		shot->page[i] = page;
 	}
+	return nr_late(shot, entry);
 }
 
 /*
@@ -276,17 +293,6 @@ static void look_at_pages(struct shot *shot, bool with_flags)
 static void drain_this_cpu(void)
 {
 	must(!madvise(witness.scratch, page_size, MADV_COLD), "MADV_COLD");
-}
-
-static __u8 nr_late(const struct shot *shot)
-{
-	const __u16 both = PAGE_MLOCKED | PAGE_UNEVICTABLE;
-	__u8 nr = 0;
-	size_t i;
-
-	for (i = 0; i < ARENA_PAGES; i++)
-		nr += (shot->page[i] & both) == PAGE_MLOCKED;
-	return nr;
 }
 
 void look_at_arena(struct shot *shot, enum look look)
@@ -299,8 +305,7 @@ void look_at_arena(struct shot *shot, enum look look)
 		look_at_vmas(shot, look == LOOK_VMAS);
 	if (look == LOOK_FULL) {
 		/* First of all: to look may drain. */
-		look_at_pages(shot, true);
-		shot->late = nr_late(shot);
+		shot->late = look_at_pages(shot, true);
 		drain_this_cpu();
 		look_at_vmflags(shot);
 		shot->vmlck = look_at_vmlck();
