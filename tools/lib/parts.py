@@ -26,20 +26,20 @@ ONLY = {"kcsan": ["storm_test", "storm_ops_test", "linear_test", "stats_test", "
 # What takes long, in seconds, about.
 SECONDS = {
     "base": {
-        "linear_test": 46, "kill_test": 45, "differential_test": 45, "fuzz_test": 40,
-        "storm_test": 32, "interleave_reader_test": 30, "interleave_test": 25, "module_test": 15,
-        "yield_test": 14, "storm_ops_test": 11, "samples_test": 10, "swap_test": 10,
-        "uffd_test": 10, "io_error_test": 8, "progress_test": 8, "workers_test": 7,
-        "vector_test": 6},
+        "fuzz_test": 54, "differential_test": 50, "kill_test": 41, "storm_test": 27,
+        "linear_test": 11, "storm_ops_test": 10, "module_test": 9, "huge_test": 9,
+        "interleave_reader_test": 9, "uffd_test": 8, "yield_test": 7, "workers_test": 6,
+        "abi_query_test": 5, "interleave_test": 5, "samples_test": 5, "vector_test": 4,
+        "atomic_test": 3, "stall_test": 3, "swap_test": 3, "ungoverned_test": 3},
     "debug": {
-        "interleave_reader_test": 200, "interleave_test": 155, "atomic_test": 110,
-        "differential_test": 100, "no_memory_test": 100, "yield_test": 85, "kill_test": 85,
-        "module_test": 65, "fuzz_test": 60, "ungoverned_test": 55, "vector_test": 55,
-        "swap_test": 50, "lock_test": 45, "interleave_end_test": 40, "storm_test": 40,
-        "io_error_test": 35, "query_test": 35, "uffd_test": 35, "huge_test": 30,
-        "abi_query_test": 25, "samples_test": 25, "workers_test": 25, "progress_test": 25,
-        "stall_test": 25, "linear_test": 15, "linearize_test": 15, "many_test": 15,
-        "storm_ops_test": 15},
+        "kill_test": 119, "differential_test": 81, "atomic_test": 58, "ungoverned_test": 49,
+        "module_test": 47, "interleave_reader_test": 45, "workers_test": 45, "no_memory_test": 41,
+        "interleave_test": 39, "fuzz_test": 36, "storm_test": 34, "yield_test": 34,
+        "stall_test": 30, "abi_query_test": 28, "uffd_test": 23, "swap_test": 22,
+        "samples_test": 19, "io_error_test": 16, "progress_test": 16, "vector_test": 16,
+        "query_test": 15, "interleave_end_test": 15, "huge_test": 14, "lock_test": 13,
+        "storm_ops_test": 12, "linear_test": 12, "linearize_test": 10, "truncate_test": 8,
+        "protocol_test": 6, "stats_test": 5, "many_test": 5},
 }
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 # From here on it is an exit status of tools/vm itself: too long, or the VM broke.
