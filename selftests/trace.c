@@ -285,3 +285,20 @@ bool other_writer_inside(const struct trace *t, pid_t tid)
 	}
 	return false;
 }
+
+bool writer_before_release(const struct trace *t, pid_t writer, pid_t tid)
+{
+	bool begun = false;
+	size_t i;
+
+	for (i = 0; i < t->nr; i++) {
+		const struct lock_event *e = &t->event[i];
+
+		if (e->tid == tid && begun && e->what == LOCK_RELEASED)
+			break;
+		begun |= e->tid == tid && e->what == LOCK_ACQUIRED && e->write;
+		if (e->tid == writer && begun && e->what == LOCK_ACQUIRED && e->write)
+			return true;
+	}
+	return false;
+}

@@ -86,4 +86,10 @@ const char *full_sequence(const struct trace *t, pid_t tid);
  */
 bool other_writer_inside(const struct trace *t, pid_t tid);
 
+/*
+ * Whether @writer had the lock for writing after @tid first acquired it for writing and before @tid
+ * released it.
+ */
+bool writer_before_release(const struct trace *t, pid_t writer, pid_t tid);
+
 #endif /* MLOCK_RS_TRACE_H */
