@@ -40,10 +40,15 @@ KCSAN_REPORT = re.compile(r"BUG: KCSAN: data-race in (\w+)\+0x")
 # The maple tree marks a node dead by setting its parent, the first word in it, to itself; readers
 # under RCU, every page fault among them, look for that and start over. Neither side is marked.
 DEAD_NODE = re.compile(
-    r"BUG: KCSAN: data-race in mas_wr_node_store / mtree_range_walk$"
-    r".*?\bwrite to (0x[0-9a-f]+) of 8 bytes by "
-    r".*?\bread to \1 of 8 bytes by "
+    r"BUG: KCSAN: data-race in (?:mas|mtree)_\w+ / (?:mas|mtree)_\w+$"
+    r".*?\bwrite to (0x[0-9a-f]+) of 8 bytes by [^\n]*\n[^\n]*\bmas_wr_node_store\+"
+    r".*?\bread to \1 of 8 bytes by [^\n]*\n[^\n]*\b(?:mas|mtree)_\w+\+"
     r".*?\bvalue changed: 0x[0-9a-f]+ -> \1$", re.M | re.S)
+# An idle CPU looks which others are idle, while they set their bits.
+IDLE_MASK = re.compile(
+    r"BUG: KCSAN: data-race in _find_first_bit\+0x[^\n]*\n[^\n]*\n"
+    r"[^\n]*race at unknown origin, with read to [^\n]* by task 0 on [^\n]*\n"
+    r"[^\n]*\b_find_first_bit\+[^\n]*\n[^\n]*\b_nohz_idle_balance\b")
 # The counters per CPU look at their sum without its lock to see whether they need the lock, and are
 # exact all the same. What these functions share is the counter that they were given.
 COUNTERS = re.compile(
@@ -58,7 +63,7 @@ def is_known_race(lines, number):
         return False
     report = "\n".join(itertools.takewhile(lambda line: END_OF_REPORT not in line, lines[number:]))
     beginning = report.index("BUG:")
-    if DEAD_NODE.match(report, beginning) or COUNTERS.match(report, beginning):
+    if any(race.match(report, beginning) for race in (DEAD_NODE, IDLE_MASK, COUNTERS)):
         return True
     function = KCSAN_REPORT.search(lines[number])
     return (function is not None and function[1] in MARKED_BY_ONE_SIDE

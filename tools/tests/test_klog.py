@@ -117,6 +117,17 @@ DEAD_NODE = """
 """.strip().splitlines()
 
 
+IDLE_MASK = """
+==================================================================
+[  155.952033] BUG: KCSAN: data-race in _find_first_bit+0x2c/0x50
+[  155.952255]
+[  155.952398] race at unknown origin, with read to 0xffffffff8261d180 of 8 bytes by task 0 on cpu 0:
+[  155.952570]  _find_first_bit+0x2c/0x50
+[  155.952676]  _nohz_idle_balance.isra.0+0xb4/0x480
+[  155.952764]  do_idle+0x1f/0x120
+""".strip().splitlines()
+
+
 class Klog(unittest.TestCase):
     def test_every_bad_line_is_found(self):
         for line in BAD:
@@ -146,11 +157,27 @@ class Klog(unittest.TestCase):
     def test_a_reader_that_meets_a_dead_node_of_the_maple_tree_is_excused(self):
         self.assertEqual(klog.trouble(DEAD_NODE), [])
 
+    def test_any_reader_of_the_maple_tree_may_meet_a_dead_node(self):
+        lines = [line.replace("mas_wr_node_store / mtree_range_walk",
+                              "mas_next_slot / mas_wr_node_store")
+                 .replace("mtree_range_walk+", "mas_next_slot+") for line in DEAD_NODE]
+        self.assertEqual(klog.trouble(lines), [])
+
+    def test_an_idle_cpu_that_looks_which_others_are_idle_is_excused(self):
+        self.assertEqual(klog.trouble(IDLE_MASK), [])
+
+    def test_any_other_reader_of_such_a_mask_is_found(self):
+        for old, new in (("_nohz_idle_balance", "mlock_vmas"), ("task 0 ", "task 12 "),
+                         ("race at unknown origin, with read", "read")):
+            with self.subTest(new=new):
+                lines = [line.replace(old, new) for line in IDLE_MASK]
+                self.assertEqual(klog.trouble(lines), [1])
+
     def test_a_race_with_any_other_change_of_the_maple_tree_is_found(self):
         for old, new in (("-> 0xffff8881402dbd00", "-> 0xffff8881402dbd08"),
                          ("read to 0xffff8881402dbd00", "read to 0xffff8881402dbd08"),
                          ("mas_wr_node_store", "mas_wr_slot_store"),
-                         ("mtree_range_walk", "mtree_range_walks"), ("8 bytes", "4 bytes")):
+                         ("mtree_range_walk", "mlock_vmas"), ("8 bytes", "4 bytes")):
             with self.subTest(new=new):
                 lines = [line.replace(old, new) for line in DEAD_NODE]
                 self.assertEqual(klog.trouble(lines), [1])
