@@ -138,7 +138,7 @@ fn commit_many(
 }
 
 /// Split wherever an end of a range is not one of a VMA that is to be changed, and lock what lies
-/// inside one VMA at once, which takes half as long.
+/// inside one VMA at once, which takes fewer walks of the tree of VMAs.
 ///
 /// Nothing is unlocked before all splits are done: reclaim does not ask for the mmap lock, and to lock
 /// again what it has taken away would not bring it back.
@@ -199,7 +199,6 @@ fn undo(guard: &mut MmapWriteGuard<'_>, edits: &mut Edits, ranges: &[PageRange])
             // neighbours are what is left of the VMA that it was inside.
             let set = guard.set_lock_mode(range, mode);
             warn_on!(set.is_err());
-            edit.changed = false;
         }
         for (end, done) in range.ends().into_iter().zip(edit.done).rev() {
             if done {

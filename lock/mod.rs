@@ -313,11 +313,7 @@ impl Populating<'_, '_> {
                     _ => (Some(Failure::at(first.unwrap_or(end), EINTR)), first),
                 }
             }
-            // What is lower has failed before.
-            (Err(ended), Some(failure)) if failure.addr < ended.addr => {
-                let first = lowest(missing, touched);
-                (Some(failure), lowest(first, Some(failure.addr)))
-            }
+            // Also if a page has failed: what is missing may come before it, and is in no result then.
             (Err(ended), _) => {
                 let first = lowest(missing, touched);
                 (Some(ended), lowest(first, Some(ended.addr)))

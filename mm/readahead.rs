@@ -83,9 +83,6 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
             };
             drop(vma);
 
-            if part.is_none() {
-                nothing_before = end;
-            }
             if let Some(part) = part {
                 let reader = match &mut reader {
                     Some(reader) => reader,
@@ -98,6 +95,8 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
                 if !reader.read(part) {
                     return;
                 }
+            } else {
+                nothing_before = end;
             }
             addr = end;
         }
@@ -107,7 +106,7 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
 /// An address up to which there is nothing but anonymous memory, from `addr` on: where a VMA of a file
 /// begins, or one that is not before `end`. `None` if there is a hole before it.
 ///
-/// Takes a tenth of what it takes to lock VMAs one by one. Ends early after many of them.
+/// Takes less than to lock VMAs one by one. Ends early after many of them.
 fn anonymous_until(mm: &CallerMm<'_>, addr: usize, end: usize) -> Option<usize> {
     let _guard = rcu::read_lock();
     let mut state = bindings::ma_state {

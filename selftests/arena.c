@@ -252,9 +252,11 @@ static __u8 nr_late(const struct shot *shot, const __u64 *entry)
 	size_t i, j;
 
 	for (i = 0; i < ARENA_PAGES; i++) {
+		if ((shot->page[i] & both) != PAGE_MLOCKED)
+			continue;
 		for (j = 0; j < i && (entry[j] ^ entry[i]) & PAGEMAP_PFN; j++)
 			;
-		nr += j == i && (shot->page[i] & both) == PAGE_MLOCKED;
+		nr += j == i;
 	}
 	return nr;
 }

@@ -123,18 +123,18 @@ FIXTURE_TEARDOWN(yield)
 	tear_down(self->dev, self->held);
 }
 
-FIXTURE(yield_failure)
+FIXTURE(yield_waits)
 {
 	int dev;
 	struct held_call *held;
 };
 
-FIXTURE_SETUP(yield_failure)
+FIXTURE_SETUP(yield_waits)
 {
 	set_up(_metadata, &self->dev, &self->held);
 }
 
-FIXTURE_TEARDOWN(yield_failure)
+FIXTURE_TEARDOWN(yield_waits)
 {
 	tear_down(self->dev, self->held);
 }
@@ -245,7 +245,7 @@ static int empty_one_and_protect_another(struct held_call *h)
 	return ret ?: op_mprotect(h);
 }
 
-TEST_F_TIMEOUT(yield_failure, what_comes_before_it_is_resident, HELD_TEST_SECONDS)
+TEST_F_TIMEOUT(yield_waits, what_comes_before_a_failure_is_resident, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 	const char *pages;
@@ -288,23 +288,7 @@ static int exit_thread(struct held_call *h)
 	return syscall(SYS_exit, 0);
 }
 
-FIXTURE(yield_reader)
-{
-	int dev;
-	struct held_call *held;
-};
-
-FIXTURE_SETUP(yield_reader)
-{
-	set_up(_metadata, &self->dev, &self->held);
-}
-
-FIXTURE_TEARDOWN(yield_reader)
-{
-	tear_down(self->dev, self->held);
-}
-
-TEST_F_TIMEOUT(yield_reader, after_a_writer, HELD_TEST_SECONDS)
+TEST_F_TIMEOUT(yield_waits, reader_after_a_writer, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 
