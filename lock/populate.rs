@@ -602,8 +602,9 @@ pub(super) fn populate<H: Hold, F: Feed>(
 pub(super) fn repeat_touched<'a, 'k>(
     mut hold: Yielding<'a, 'k>,
     ranges: &[PageRange],
-    upto: usize,
+    mut upto: usize,
 ) -> Result<Yielding<'a, 'k>, Failure> {
+    let mut failed = None;
     while let Some((start, end)) = hold.pace.kept.take_touched() {
         let end = PageAddr::of(end.get().min(upto));
         // Others may change VMAs faster than they can be gone over. With slices that grow the call
@@ -614,11 +615,20 @@ pub(super) fn repeat_touched<'a, 'k>(
             let mut addr = part.start();
             hold = match fill(hold, part, &mut addr, &mut true, || usize::MAX, |_| ()) {
                 Ok(hold) => hold,
-                Err(Ended::Page(_, failure) | Ended::Call(failure)) => return Err(failure),
+                Err(Ended::Page(hold, failure)) => {
+                    // What comes before it may have been changed meanwhile, too.
+                    upto = failure.addr;
+                    failed = Some(failure);
+                    hold
+                }
+                Err(Ended::Call(failure)) => return Err(failure),
             };
+            if part.end() > upto {
+                break;
+            }
         }
     }
-    Ok(hold)
+    failed.map_or(Ok(hold), Err)
 }
 
 /// What mlock(2) says for an error of `get_user_pages()`: `__mlock_posix_error_return()`.
