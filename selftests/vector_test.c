@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
@@ -542,11 +543,14 @@ FIXTURE_TEARDOWN(instant)
 	close(self->dev);
 }
 
-/* Whether the other thread had the lock between the beginning and the end of the locking. */
-static bool round_of(struct __test_metadata *_metadata, FIXTURE_DATA(instant) * self, bool vector)
+/*
+ * 1 if the other thread had the lock between the beginning and the end of the locking, 0 if not,
+ * and -EOVERFLOW if it did so much while this one did not run that its trace is incomplete.
+ */
+static int traced_round(struct __test_metadata *_metadata, FIXTURE_DATA(instant) * self, bool vector)
 {
 	unsigned long replaced = atomic_load(&self->replaced);
-	int ret[2] = { 0, 0 };
+	int ret[2] = { 0, 0 }, lost;
 
 	munlock(self->addr[0], INSTANT_PAGES * page_size);
 	munlock(self->addr[1], INSTANT_PAGES * page_size);
@@ -562,10 +566,21 @@ static bool round_of(struct __test_metadata *_metadata, FIXTURE_DATA(instant) * 
 		ret[0] = mlock_rs(self->dev, self->addr[0], INSTANT_PAGES * page_size, NULL);
 		ret[1] = mlock_rs(self->dev, self->addr[1], INSTANT_PAGES * page_size, NULL);
 	}
-	EXPECT_EQ(0, trace_stop(&self->trace));
+	lost = trace_stop(&self->trace);
 	EXPECT_EQ(0, ret[0]);
 	EXPECT_EQ(0, ret[1]);
-	return other_writer_inside(&self->trace, self->tids[0]);
+	return lost ? lost : other_writer_inside(&self->trace, self->tids[0]);
+}
+
+/* An incomplete trace shows nothing. On a busy host that happens, but not all the time. */
+static bool round_of(struct __test_metadata *_metadata, FIXTURE_DATA(instant) * self, bool vector)
+{
+	int i, inside = -EOVERFLOW;
+
+	for (i = 0; i < 10 && inside == -EOVERFLOW; i++)
+		inside = traced_round(_metadata, self, vector);
+	EXPECT_LE(0, inside);
+	return inside > 0;
 }
 
 TEST_F_TIMEOUT(instant, nobody_gets_in_between_the_ranges, 120)
