@@ -85,9 +85,9 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// - EINVAL: an unknown flag, a reserved field that is not zero, too many workers, a slice that is
-    ///   too long or without YIELD, or a range that wraps around the end of the address space. (mlock(2) lets a length near the maximum wrap around to 0 and
-    ///   returns success.)
+    /// - EINVAL: an unknown flag, a reserved field that is not zero, too many workers, a slice that
+    ///   is too long or without YIELD, or a range that wraps around the end of the address space.
+    ///   (mlock(2) lets a length near the maximum wrap around to 0 and returns success.)
     /// - ENOMEM: no memory for the request itself.
     pub(crate) fn lock(arg: &mlock_rs_lock) -> Result<Self> {
         let mode = lock_mode(arg.flags)?;
@@ -194,10 +194,14 @@ pub(super) fn page_range(addr: u64, len: u64) -> Result<Option<PageRange>> {
 
 /// Insert `range` into `ranges`, which are sorted and have room for it.
 ///
-/// Most callers have their ranges sorted; then nothing has to move. `sort_unstable()` has ways to
-/// panic.
+/// Most callers have their ranges sorted; then nothing has to be looked for, and nothing to move.
+/// `sort_unstable()` has ways to panic.
 fn insert_sorted(ranges: &mut KVec<PageRange>, range: PageRange) -> Result {
-    let index = ranges.partition_point(|other| other.start() <= range.start());
+    let comes_before = |other: &PageRange| other.start() <= range.start();
+    let index = match ranges.last().is_none_or(comes_before) {
+        true => ranges.len(),
+        false => ranges.partition_point(comes_before),
+    };
     ranges
         .insert_within_capacity(index, range)
         .map_err(|_| EINVAL)

@@ -179,11 +179,14 @@ pub(crate) fn read_struct<T: Versioned>(arg: UserPtr, size: usize) -> Result<T> 
     Ok(value)
 }
 
+/// So many elements of an array are copied at a time.
+const AT_ONCE: usize = 32;
+
 /// Read `count` elements of an array and hand each to `take`, which may end it with an error.
 ///
 /// # Errors
 ///
-/// EFAULT: cannot be read. Otherwise the error of `take`.
+/// EFAULT: cannot be read; `take` may not have got all that comes before. Otherwise its error.
 pub(crate) fn read_array<T: FromBytes>(
     array: UserPtr,
     count: usize,
@@ -191,7 +194,11 @@ pub(crate) fn read_array<T: FromBytes>(
 ) -> Result {
     let bytes = count.checked_mul(size_of::<T>()).ok_or(EINVAL)?;
     let mut reader = UserSlice::new(array, bytes).reader();
-    for _ in 0..count {
+    while reader.len() >= size_of::<[T; AT_ONCE]>() {
+        let elements: [T; AT_ONCE] = reader.read()?;
+        elements.into_iter().try_for_each(&mut take)?;
+    }
+    while !reader.is_empty() {
         take(reader.read()?)?;
     }
     Ok(())

@@ -231,6 +231,30 @@ TEST_F_TIMEOUT(vector, most_ranges, 120)
 	unmap_region(addr, 2 * MAX_RANGES);
 }
 
+/* The module copies 32 of them at a time: none is left out, and none is read behind the last. */
+TEST_F(vector, any_number_of_ranges)
+{
+	const size_t nrs[] = { 31, 32, 33, 63 };
+	struct mlock_rs_range ranges[64];
+	char *addr = map_region(2 * ARRAY_SIZE(ranges));
+	size_t i, n;
+
+	for (i = 0; i < ARRAY_SIZE(ranges); i++)
+		ranges[i] = (struct mlock_rs_range) { (uintptr_t)addr + 2 * i * page_size,
+						      page_size };
+	for (n = 0; n < ARRAY_SIZE(nrs); n++) {
+		ASSERT_EQ(0, mlock_rs_lockv(self->dev, ranges, nrs[n], 0, &self->res));
+		EXPECT_EQ(nrs[n] * page_size, self->res.locked);
+		EXPECT_EQ(nrs[n], self->res.nr_vmas);
+		EXPECT_EQ(nrs[n] * page_size, vmlck());
+		EXPECT_EQ('L', states(addr + 2 * (nrs[n] - 1) * page_size, 1)[0]);
+		ASSERT_EQ(0, mlock_rs_unlockv(self->dev, ranges, nrs[n], &self->unres));
+		EXPECT_EQ(nrs[n] * page_size, self->unres.unlocked);
+		EXPECT_EQ(0, vmlck());
+	}
+	unmap_region(addr, 2 * ARRAY_SIZE(ranges));
+}
+
 TEST_F(vector, too_many_ranges)
 {
 	size_t nrs[] = { MAX_RANGES + 1, 1 << 20, UINT32_MAX }, i;
@@ -547,7 +571,8 @@ FIXTURE_TEARDOWN(instant)
  * 1 if the other thread had the lock between the beginning and the end of the locking, 0 if not,
  * and -EOVERFLOW if it did so much while this one did not run that its trace is incomplete.
  */
-static int traced_round(struct __test_metadata *_metadata, FIXTURE_DATA(instant) * self, bool vector)
+static int traced_round(struct __test_metadata *_metadata, FIXTURE_DATA(instant) * self,
+			bool vector)
 {
 	unsigned long replaced = atomic_load(&self->replaced);
 	int ret[2] = { 0, 0 }, lost;
