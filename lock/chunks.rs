@@ -2,8 +2,8 @@
 
 //! Chunks: what there is to populate, handed out piece by piece to the caller and its workers.
 //!
-//! Lock order: the lock of [`Job`] is a spinlock and the innermost one; nothing is called under it. The
-//! mmap lock is held by the caller, and not looked at here.
+//! Lock order: the lock of [`Job`] is a spinlock and the innermost one; nothing is called under it.
+//! The mmap lock is held by the caller, and not looked at here.
 
 use super::Failure;
 use crate::mm::{

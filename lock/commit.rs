@@ -3,9 +3,9 @@
 //! The commit: the VMA edit of a plan, all of it or nothing.
 //!
 //! Lock state: the mmap lock is held for writing. What can fail are splits. A range that reaches
-//! over several VMAs is split at both ends before any flag in it changes. One that is to be locked and
-//! lies inside a VMA becomes a VMA of its own in one step, as in mlock(2): that the flags of a whole
-//! VMA are put back cannot fail.
+//! over several VMAs is split at both ends before any flag in it changes. One that is to be locked
+//! and lies inside a VMA becomes a VMA of its own in one step, as in mlock(2): that the flags of a
+//! whole VMA are put back cannot fail.
 
 use super::{
     plan::Plan,
@@ -140,8 +140,8 @@ fn commit_many(
 /// Split wherever an end of a range is not one of a VMA that is to be changed, and lock what lies
 /// inside one VMA at once, which takes fewer walks of the tree of VMAs.
 ///
-/// Nothing is unlocked before all splits are done: reclaim does not ask for the mmap lock, and to lock
-/// again what it has taken away would not bring it back.
+/// Nothing is unlocked before all splits are done: reclaim does not ask for the mmap lock, and to
+/// lock again what it has taken away would not bring it back.
 fn separate(
     guard: &mut MmapWriteGuard<'_>,
     edits: &mut Edits,

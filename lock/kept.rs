@@ -75,8 +75,9 @@ impl Kept {
         }
     }
 
-    /// Look at all of it again, after others may have had the lock for writing since `since`. What lies
-    /// before `upto` was handed out to be populated; of that, what changed is to be populated again.
+    /// Look at all of it again, after others may have had the lock for writing since `since`. What
+    /// lies before `upto` was handed out to be populated; of that, what changed is to be populated
+    /// again.
     ///
     /// # Errors
     ///

@@ -3,9 +3,9 @@
 //! The mechanism: request, plan, commit, downgrade, populate.
 //!
 //! Lock order: the mmap lock, once per call: for writing ([`plan`], [`commit`]), then downgraded
-//! ([`populate`]), then released; a call with YIELD may give up and take again the read lock. Below it
-//! the lock of [`chunks`]. [`read_ahead`] runs before them without any lock of ours, and so do the
-//! workers begin and end. A [`query`] takes the mmap lock for reading only.
+//! ([`populate`]), then released; a call with YIELD may give up and take again the read lock. Below
+//! it the lock of [`chunks`]. [`read_ahead`] runs before them without any lock of ours, and so do
+//! the workers begin and end. A [`query`] takes the mmap lock for reading only.
 
 #![deny(unsafe_code)]
 
@@ -154,8 +154,8 @@ impl From<Error> for Outcome {
 ///
 /// Enters and leaves without locks. On success of a lock every page of the ranges was, at one
 /// instant before the mmap lock was released, mapped by a VM_LOCKED VMA and resident, and no thread
-/// could have changed the mapping unseen between the VMA edit and that instant: not at all, or, in a
-/// call that gives the lock up for others, not without being found out.
+/// could have changed the mapping unseen between the VMA edit and that instant: not at all, or, in
+/// a call that gives the lock up for others, not without being found out.
 pub(crate) fn run(request: &Request, progress: &Progress) -> Outcome {
     change(request, progress).unwrap_or_else(Outcome::from)
 }
@@ -232,8 +232,8 @@ fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
 /// Least that it takes a thread to be worth its while, in bytes, if the caller leaves it to us.
 const WORTH_A_THREAD: usize = 16 << 20;
 
-/// The workers of a call, and what they work on: as many as `request` asks for, as far as there is work
-/// and they can be had; `None` if that is nobody.
+/// The workers of a call, and what they work on: as many as `request` asks for, as far as there is
+/// work and they can be had; `None` if that is nobody.
 ///
 /// Before any lock is taken, and before it is known whether there is anything to do.
 fn hire(request: &Request) -> Result<Option<(Arc<Job>, Workers<Job>)>> {
@@ -313,7 +313,8 @@ impl Populating<'_, '_> {
                     _ => (Some(Failure::at(first.unwrap_or(end), EINTR)), first),
                 }
             }
-            // Also if a page has failed: what is missing may come before it, and is in no result then.
+            // Also if a page has failed: what is missing may come before it, and is in no result
+            // then.
             (Err(ended), _) => {
                 let first = lowest(missing, touched);
                 (Some(ended), lowest(first, Some(ended.addr)))

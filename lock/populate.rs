@@ -2,11 +2,11 @@
 
 //! Populate: fault the pages of the ranges in.
 //!
-//! Lock state: the mmap lock is held for reading on entry. [`Strict`] never gives it up, not even to
-//! wait for I/O: a fault that would sleep starts its I/O and comes back, and the wait is a killable
-//! sleep. [`Yielding`] gives it up for others, and looks at what they did. On exit the lock is still
-//! held, but for a [`Yielding`] call that ends because it could not have it again or found the
-//! ranges changed.
+//! Lock state: the mmap lock is held for reading on entry. [`Strict`] never gives it up, not even
+//! to wait for I/O: a fault that would sleep starts its I/O and comes back, and the wait is a
+//! killable sleep. [`Yielding`] gives it up for others, and looks at what they did. On exit the
+//! lock is still held, but for a [`Yielding`] call that ends because it could not have it again or
+//! found the ranges changed.
 
 use super::{
     chunks::{
@@ -54,8 +54,8 @@ const WORTH_A_LOOK: usize = 64 << 10;
 pub(super) const NOWHERE: usize = usize::MAX - 1;
 
 impl Signals {
-    /// End a call that has got to `addr`, and would go on to `end`, if any signal may end it and there is
-    /// one. What has no next page is not ended.
+    /// End a call that has got to `addr`, and would go on to `end`, if any signal may end it and
+    /// there is one. What has no next page is not ended.
     fn interrupt(self, addr: usize, end: usize) -> Result<(), Failure> {
         match addr < end && self == Signals::Any && self.is_pending() {
             true => Err(Failure::at(addr, EINTR)),
@@ -72,8 +72,8 @@ pub(super) trait Hold: Sized {
     /// How many bytes to fault in at a time at the most.
     fn batch(&self) -> usize;
 
-    /// Some pages were faulted in; those up to `end` are next, from `addr` on. Nothing handed out so
-    /// far lies at or after `upto`.
+    /// Some pages were faulted in; those up to `end` are next, from `addr` on. Nothing handed out
+    /// so far lies at or after `upto`.
     fn went_on(self, addr: usize, end: usize, upto: impl Fn() -> usize) -> Result<Self, Failure>;
 
     /// Before a chunk from `addr` to `end`, after another one: is it time to end, or for others?
@@ -448,9 +448,9 @@ enum Step {
 
 /// What to do with what lies between `addr` and `end`.
 ///
-/// As `__mm_populate()` does: PFNMAP and I/O mappings are skipped, so are lock-on-fault ones; private
-/// writable ones are faulted in for writing; the rest for reading, even where the caller may only
-/// write or execute.
+/// As `__mm_populate()` does: PFNMAP and I/O mappings are skipped, so are lock-on-fault ones;
+/// private writable ones are faulted in for writing; the rest for reading, even where the caller
+/// may only write or execute.
 fn look(held: &MmapReadGuard<'_>, addr: usize, end: usize) -> Step {
     let vma = match held.find_vma(addr) {
         Some(vma) if vma.start() <= addr => vma,
@@ -465,9 +465,9 @@ fn look(held: &MmapReadGuard<'_>, addr: usize, end: usize) -> Step {
         .map_or(Step::Never, |access| Step::Fault(end, access))
 }
 
-/// Fault in the pages of `chunk` from `addr` on, which is left at the first page that was not seen to
-/// be resident. Before it waits, it tells `reached` how far it is. Small chunks are expected to be
-/// `resident` as the one before was.
+/// Fault in the pages of `chunk` from `addr` on, which is left at the first page that was not seen
+/// to be resident. Before it waits, it tells `reached` how far it is. Small chunks are expected to
+/// be `resident` as the one before was.
 fn fill<H: Hold>(
     mut hold: H,
     chunk: PageRange,
@@ -593,8 +593,8 @@ pub(super) fn populate<H: Hold, F: Feed>(
     Err(ended)
 }
 
-/// Go over what others have changed before `upto` during the gaps after it was populated, until there
-/// has been no such change and the lock has not been given up since.
+/// Go over what others have changed before `upto` during the gaps after it was populated, until
+/// there has been no such change and the lock has not been given up since.
 ///
 /// # Errors
 ///

@@ -114,11 +114,11 @@ pub(super) fn fatal_signal_pending() -> bool {
     pending & sigkill != 0
 }
 
-/// Let another thread have this CPU, if the scheduler wants that. The mmap lock or the lock of a VMA may be
-/// held; no other lock is.
+/// Let another thread have this CPU, if the scheduler wants that. The mmap lock or the lock of a
+/// VMA may be held; no other lock is.
 ///
-/// `cond_resched()` does nothing on a preemptible kernel, and with lazy preemption a thread that wakes up
-/// would wait for the next tick.
+/// `cond_resched()` does nothing on a preemptible kernel, and with lazy preemption a thread that
+/// wakes up would wait for the next tick.
 pub(crate) fn resched_if_due() {
     const DUE: usize = 1 << bindings::TIF_NEED_RESCHED | 1 << bindings::TIF_NEED_RESCHED_LAZY;
 

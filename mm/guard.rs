@@ -157,8 +157,8 @@ impl<'a> MmapWriteGuard<'a> {
         Ok(split > 0)
     }
 
-    /// Merge what [`Self::split`] has split, if the kernel can: it needs memory, and never removes a
-    /// VMA that has a `close` operation.
+    /// Merge what [`Self::split`] has split, if the kernel can: it needs memory, and never removes
+    /// a VMA that has a `close` operation.
     pub(crate) fn unsplit(&mut self, addr: PageAddr) {
         // SAFETY: The mmap lock of `current->mm` is held for writing, and it is a page address.
         unsafe { bindings::mlock_unsplit_vma(addr.get()) };

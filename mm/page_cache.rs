@@ -139,8 +139,8 @@ struct FilePage {
 }
 
 impl FilePage {
-    /// What `vma` maps at `addr`, if that is a file that is read into the page cache. Its mapping is
-    /// valid as long as the VMA is locked.
+    /// What `vma` maps at `addr`, if that is a file that is read into the page cache. Its mapping
+    /// is valid as long as the VMA is locked.
     fn of(vma: &Vma<'_>, addr: usize) -> Option<Self> {
         let file = vma.file_raw()?;
         // SAFETY: The VMA is locked, so that it keeps its file, and an open file its mapping.

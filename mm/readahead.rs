@@ -103,8 +103,8 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
     }
 }
 
-/// An address up to which there is nothing but anonymous memory, from `addr` on: where a VMA of a file
-/// begins, or one that is not before `end`. `None` if there is a hole before it.
+/// An address up to which there is nothing but anonymous memory, from `addr` on: where a VMA of a
+/// file begins, or one that is not before `end`. `None` if there is a hole before it.
 ///
 /// Takes less than to lock VMAs one by one. Ends early after many of them.
 fn anonymous_until(mm: &CallerMm<'_>, addr: usize, end: usize) -> Option<usize> {

@@ -2,8 +2,9 @@
 
 //! Fault-in under per-VMA locks: what a worker can do while the caller holds the mmap lock.
 //!
-//! Lock state: none on entry and exit. Takes the lock of one VMA at a time, for reading, and neither
-//! takes nor needs the mmap lock. What would need it, or would wait for I/O, is left to the caller.
+//! Lock state: none on entry and exit. Takes the lock of one VMA at a time, for reading, and
+//! neither takes nor needs the mmap lock. What would need it, or would wait for I/O, is left to the
+//! caller.
 
 use super::{
     fault::{
@@ -41,8 +42,8 @@ const BATCH: usize = 64;
 pub(crate) enum Helped {
     /// The end was reached.
     All,
-    /// The page is left to the caller, also if it cannot be faulted in: only under the mmap lock that is
-    /// certain.
+    /// The page is left to the caller, also if it cannot be faulted in: only under the mmap lock
+    /// that is certain.
     Left(usize),
     /// A fatal signal is pending, or the rest is not wanted any more.
     Stopped(usize),
@@ -173,9 +174,9 @@ impl Run {
 }
 
 impl MmapReadGuard<'_> {
-    /// The address of the first page from `addr` on, up to `end`, page addresses within one VMA, that
-    /// is not resident with the rights that are needed. Cheaper than to ask for a fault, where there
-    /// is something resident. May stop at a page that is.
+    /// The address of the first page from `addr` on, up to `end`, page addresses within one VMA,
+    /// that is not resident with the rights that are needed. Cheaper than to ask for a fault, where
+    /// there is something resident. May stop at a page that is.
     pub(crate) fn resident_until(&self, addr: usize, end: usize, access: FaultAccess) -> usize {
         resident_until(addr, end, access)
     }

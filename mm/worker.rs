@@ -8,9 +8,9 @@
 //! wait for the mmap lock themselves: behind a writer they would wait for the caller that waits for
 //! them.
 //!
-//! A worker that is stopped (SIGSTOP, a debugger, a freezer) ends when it goes on. `vhost_task_stop()`
-//! waits for that, and nothing would end the wait of the caller, who is to stop too. So it is left to
-//! a workqueue, and the caller waits for it as long as no signal arrives.
+//! A worker that is stopped (SIGSTOP, a debugger, a freezer) ends when it goes on.
+//! `vhost_task_stop()` waits for that, and nothing would end the wait of the caller, who is to stop
+//! too. So it is left to a workqueue, and the caller waits for it as long as no signal arrives.
 
 use super::{
     fault::{
@@ -77,8 +77,8 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// Whether there is something to do. Must not sleep.
     fn is_there(&self) -> bool;
 
-    /// Do it until there is nothing left to do, in the address space of the calling thread, or until
-    /// a fatal signal is pending.
+    /// Do it until there is nothing left to do, in the address space of the calling thread, or
+    /// until a fatal signal is pending.
     fn work(&self, mm: &CallerMm<'_>);
 }
 
@@ -312,7 +312,8 @@ impl<W: Work> Drop for Workers<W> {
     }
 }
 
-/// How often, and for how long at a time, to look again whether the workers have ended after a signal.
+/// How often, and for how long at a time, to look again whether the workers have ended after a
+/// signal.
 const PATIENCE: u32 = 20;
 const PATIENCE_MICROS: u32 = 100;
 

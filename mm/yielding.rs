@@ -40,8 +40,8 @@ const HANDOVERS: u32 = 50;
 ///
 /// # Invariants
 ///
-/// As for [`MmapReadGuard`]. `sequence` is the lock's sequence count while it is held: no writer has
-/// had the lock since that was read.
+/// As for [`MmapReadGuard`]. `sequence` is the lock's sequence count while it is held: no writer
+/// has had the lock since that was read.
 pub(crate) struct MmapYieldGuard<'a> {
     held: MmapReadGuard<'a>,
     sequence: Sequence,
@@ -118,8 +118,8 @@ impl<'a> MmapYieldGuard<'a> {
     }
 
     /// Give the lock up for those who wait, and take it again when nobody does. Meanwhile fault in
-    /// what lies between `addr` and `end` under the locks of the VMAs; when that is done, or cannot be
-    /// done so, wait in the queue.
+    /// what lies between `addr` and `end` under the locks of the VMAs; when that is done, or cannot
+    /// be done so, wait in the queue.
     ///
     /// # Errors
     ///

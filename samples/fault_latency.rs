@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A real-time loop that writes to one page of a buffer in each round: its page faults and the worst
-//! round, with a buffer that is not locked and with one that is.
+//! A real-time loop that writes to one page of a buffer in each round: its page faults and the
+//! worst round, with a buffer that is not locked and with one that is.
 //!
 //! `cargo build --example fault_latency` in user/, and `chrt --fifo 50` to run it
 

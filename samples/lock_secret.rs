@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keeps a key out of swap and core dumps: `LockedBox` has a page of its own, which is locked before
-//! anything is written to it and zeroed before it goes.
+//! Keeps a key out of swap and core dumps: `LockedBox` has a page of its own, which is locked
+//! before anything is written to it and zeroed before it goes.
 //!
 //! `cargo run --example lock_secret` in user/
 
