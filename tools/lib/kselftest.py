@@ -11,10 +11,11 @@ from common import CLONE
 
 # What the tests read from their environment, and can be given to a run.
 SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
-# Room for the hugetlb page of 1 GiB, and a node to move pages to.
-MEMORY = ["--memory", "3712M+128M"]
-# That page can only be had at boot. kmemleak looks through all of it, which takes half a minute.
-GIGANTIC = ["--append", "hugepagesz=1G hugepages=1"]
+# With a node to move pages to.
+MEMORY = ["--memory", "2688M+128M"]
+# With a hugetlb page of 1 GiB, which can only be had at boot. kmemleak looks through all of it, which
+# takes half a minute.
+WITH_GIGANTIC = ["--memory", "3712M+128M", "--append", "hugepagesz=1G hugepages=1"]
 NEED_GIGANTIC = {"huge_test", "huge"}
 
 
@@ -43,9 +44,8 @@ def command(ko, programs, image, *options, first="", last="", **environment):
     guest = f"{first} mkdir /tmp/disk && mount /dev/vda /tmp/disk && {run}{last}".strip()
     # "huge_test:gigantic.part_of_it" is a test of huge_test.
     named = {program.partition(":")[0] for program in programs}
-    gigantic = [] if named and not named & NEED_GIGANTIC else GIGANTIC
-    return ["tools/vm", "run", *MEMORY, *gigantic, "--disk", str(image), *options,
-            "--", "sh", "-c", guest]
+    memory = MEMORY if named and not named & NEED_GIGANTIC else WITH_GIGANTIC
+    return ["tools/vm", "run", *memory, "--disk", str(image), *options, "--", "sh", "-c", guest]
 
 
 def failures(output):
