@@ -91,8 +91,8 @@ def read_lcov(text):
 
 
 def only_code(lines, counts):
-    """The counts of lines of code: neither blank, nor a comment, nor of a KUnit test. Such tests are
-    blocks that begin and end in column 0.
+    """The counts of lines of code: neither blank, nor a comment, nor of a KUnit test. Such tests
+    are blocks that begin and end in column 0.
     """
     others, within = set(), False
     for number, line in enumerate(lines, 1):

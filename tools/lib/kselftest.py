@@ -13,8 +13,8 @@ from common import CLONE
 SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
 # With a node to move pages to.
 MEMORY = ["--memory", "2688M+128M"]
-# With a hugetlb page of 1 GiB, which can only be had at boot. kmemleak looks through all of it, which
-# takes half a minute.
+# With a hugetlb page of 1 GiB, which can only be had at boot. kmemleak looks through all of it,
+# which takes half a minute.
 WITH_GIGANTIC = ["--memory", "3712M+128M", "--append", "hugepagesz=1G hugepages=1"]
 NEED_GIGANTIC = {"huge_test", "huge"}
 

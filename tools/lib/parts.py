@@ -161,8 +161,8 @@ def shards(flavour, number):
 def kselftests(part, flavour, programs, settings, timeout=None, covered=False, version=None):
     """Run the kselftests in a VM, all or some. KUnit and the kernel log are heard too.
 
-    With `covered` the module counts how often its lines are reached. With `version` the kernel is of
-    that version.
+    With `covered` the module counts how often its lines are reached. With `version` the kernel is
+    of that version.
     """
     log, said = part.directory / "kernel.log", part.directory / "vm.log"
     ko, options = module(flavour, covered, version), []

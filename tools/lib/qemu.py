@@ -71,7 +71,7 @@ ACCELERATORS = {
 }
 
 
-# What the guest's kernel says of the frequency of its cycle counter when it has measured it for long.
+# What the guest's kernel says of the frequency of its cycle counter, measured for long.
 MEASURED = re.compile(r"tsc: Refined TSC clocksource calibration: (\d+)\.(\d+) MHz")
 
 
@@ -114,7 +114,8 @@ def command(home, kernel, accel, log, memory="2G", cpus=2, disks=(), append="", 
             # CPU's features for a moment, takes the wrong shadow address.  The check of the timer
             # panics where a busy host lets no tick through for a while.
             "-append", "no5lvl no_timer_check console=ttyS0 panic=-1 oops=panic "
-                       f"{known_frequency(accel)}printk.devkmsg=on kmemleak=on loglevel=7 {append}".strip(),
+                       f"{known_frequency(accel)}printk.devkmsg=on kmemleak=on loglevel=7 "
+                       f"{append}".strip(),
             "-chardev", f"file,id=log,path={option(log)}", "-serial", "chardev:log",
             "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-pci",
             "-device", "virtconsole,chardev=console"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Does lib/parts.py count what went wrong beside the tests: the command, its sum, the kernel log?"""
+"""Does lib/parts.py count what went wrong beside the tests: command, sum, kernel log?"""
 
 import pathlib
 import shlex
