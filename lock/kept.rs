@@ -7,13 +7,13 @@
 
 use super::Failure;
 use crate::mm::{
-    MmapLocked,
     MmapWriteGuard,
     MmapYieldGuard,
     PageAddr,
     PageRange,
     Sequence,
-    VmaIdentity, //
+    VmaIdentity,
+    VmaIterator, //
 };
 use kernel::prelude::*;
 
@@ -45,10 +45,11 @@ impl Kept {
 
     /// Take down what `ranges` map. The VMAs that there is room for are all that there are.
     pub(super) fn take_down(&mut self, guard: &MmapWriteGuard<'_>, ranges: &[PageRange]) {
+        let mut vmas = VmaIterator::new(guard);
         for range in ranges {
             let mut rest = Some(*range);
             while let Some(now) = rest {
-                let Some(vma) = guard.find_vma(now.start()) else {
+                let Some(vma) = vmas.find(now.start()) else {
                     break;
                 };
                 let end = PageAddr::of(vma.end().min(now.end()));
@@ -88,10 +89,11 @@ impl Kept {
         since: Sequence,
         upto: usize,
     ) -> Result<(), Failure> {
+        let mut vmas = VmaIterator::new(guard);
         for part in &self.parts {
             let mut addr = part.range.start();
             while addr < part.range.end() {
-                let Some(vma) = guard.vma_at(addr) else {
+                let Some(vma) = vmas.find(addr).filter(|vma| vma.start() <= addr) else {
                     return Err(Failure::at(addr, ESTALE));
                 };
                 let end = vma.end().min(part.range.end());

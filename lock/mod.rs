@@ -45,6 +45,7 @@ use crate::{
         MmapWriteGuard,
         PageRange,
         Signals,
+        VmaIterator,
         Workers, //
     },
     progress::{
@@ -274,7 +275,8 @@ impl Populating<'_, '_> {
         let mut touched = None;
         let ended = match self.kept {
             None => {
-                let hold = Strict::new(&self.guard, self.signals);
+                let mut vmas = VmaIterator::new(&self.guard);
+                let hold = Strict::new(&self.guard, &mut vmas, self.signals);
                 let ended = populate::populate(hold, feed, &mut self.running).map(|_| ());
                 drop(self.guard);
                 self.outcome.held.read = since.elapsed();

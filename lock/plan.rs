@@ -15,10 +15,10 @@ use super::{
 use crate::mm::{
     self,
     LockMode,
-    MmapLocked,
     MmapWriteGuard,
     PageRange,
-    Vma, //
+    Vma,
+    VmaIterator, //
 };
 use kernel::prelude::*;
 
@@ -87,18 +87,13 @@ pub(super) fn look<'r>(
 ) -> Result<Plan<'r>, Failure> {
     let mut nr_vmas = 0u32;
     let mut new_pages = 0usize;
-    let mut last = None;
+    let mut vmas = VmaIterator::new(guard);
 
     for range in request.ranges() {
         let mut edit = Edit::default();
         let mut addr = range.start();
         while addr < range.end() {
-            // Small ranges often lie in one VMA.
-            let vma = match last.take().filter(|vma: &Vma<'_>| addr < vma.end()) {
-                None => guard.find_vma(addr),
-                same => same,
-            };
-            let vma = match vma {
+            let vma = match vmas.find(addr) {
                 Some(vma) if vma.start() <= addr => vma,
                 _ => return Err(Failure::at(addr, ENOMEM)),
             };
@@ -121,7 +116,6 @@ pub(super) fn look<'r>(
             }
             nr_vmas = nr_vmas.saturating_add(1);
             addr = end;
-            last = Some(vma);
         }
         edits.push(edit);
     }

@@ -29,7 +29,9 @@ use crate::{
         Progress,
         Sequence,
         Signals,
-        Unlockable, //
+        Unlockable,
+        Vma,
+        VmaIterator, //
     },
     progress::Running, //
 };
@@ -68,6 +70,9 @@ impl Signals {
 pub(super) trait Hold: Sized {
     /// The lock.
     fn held(&self) -> &MmapReadGuard<'_>;
+
+    /// The first VMA that ends after `addr`; it may start after `addr` too.
+    fn find_vma(&mut self, addr: usize) -> Option<Vma<'_>>;
 
     /// How many bytes to fault in at a time at the most.
     fn batch(&self) -> usize;
@@ -115,6 +120,7 @@ impl<H> From<Failure> for Ended<H> {
 /// Never gives the lock up.
 pub(super) struct Strict<'g> {
     guard: &'g MmapReadGuard<'g>,
+    vmas: &'g mut VmaIterator<'g>,
     signals: Signals,
     wait: u32,
     /// The last wait was for nothing, if there is another one.
@@ -122,9 +128,14 @@ pub(super) struct Strict<'g> {
 }
 
 impl<'g> Strict<'g> {
-    pub(super) fn new(guard: &'g MmapReadGuard<'g>, signals: Signals) -> Self {
+    pub(super) fn new(
+        guard: &'g MmapReadGuard<'g>,
+        vmas: &'g mut VmaIterator<'g>,
+        signals: Signals,
+    ) -> Self {
         Self {
             guard,
+            vmas,
             signals,
             wait: WAIT_MIN,
             waited: false,
@@ -135,6 +146,10 @@ impl<'g> Strict<'g> {
 impl Hold for Strict<'_> {
     fn held(&self) -> &MmapReadGuard<'_> {
         self.guard
+    }
+
+    fn find_vma(&mut self, addr: usize) -> Option<Vma<'_>> {
+        self.vmas.find(addr)
     }
 
     fn batch(&self) -> usize {
@@ -366,6 +381,10 @@ impl Hold for Yielding<'_, '_> {
         self.guard.held()
     }
 
+    fn find_vma(&mut self, addr: usize) -> Option<Vma<'_>> {
+        self.guard.find_vma(addr)
+    }
+
     fn batch(&self) -> usize {
         self.pace.batch
     }
@@ -451,8 +470,8 @@ enum Step {
 /// As `__mm_populate()` does: PFNMAP and I/O mappings are skipped, so are lock-on-fault ones;
 /// private writable ones are faulted in for writing; the rest for reading, even where the caller
 /// may only write or execute.
-fn look(held: &MmapReadGuard<'_>, addr: usize, end: usize) -> Step {
-    let vma = match held.find_vma(addr) {
+fn look(hold: &mut impl Hold, addr: usize, end: usize) -> Step {
+    let vma = match hold.find_vma(addr) {
         Some(vma) if vma.start() <= addr => vma,
         // Unreachable while the lock is held, since the plan found no hole.
         _ => return Step::Never,
@@ -484,7 +503,7 @@ fn fill<H: Hold>(
         alone.replace(addr) != Some(addr) && hold.held().forget_unread(addr)
     };
     while *addr < chunk.end() {
-        let (end, access) = match look(hold.held(), *addr, chunk.end()) {
+        let (end, access) = match look(&mut hold, *addr, chunk.end()) {
             Step::Fault(end, access) => (end, access),
             Step::Skip(end) => {
                 *addr = end;

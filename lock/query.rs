@@ -8,10 +8,10 @@ use super::request::page_range;
 use crate::mm::{
     uapi::mlock_rs_query,
     CallerMm,
-    MmapLocked,
     MmapQueryGuard,
     PageRange,
-    Residency, //
+    Residency,
+    VmaIterator, //
 };
 use kernel::prelude::*;
 
@@ -50,8 +50,9 @@ pub(crate) fn run(arg: &mlock_rs_query) -> Result<Answer> {
 fn look(guard: &MmapQueryGuard<'_>, range: PageRange) -> Result<Answer> {
     let mut answer = Answer::default();
     let mut addr = range.start();
+    let mut vmas = VmaIterator::new(guard);
 
-    while let Some(vma) = guard.find_vma(addr) {
+    while let Some(vma) = vmas.find(addr) {
         let start = vma.start().max(addr);
         let end = vma.end().min(range.end());
         if start >= end {

@@ -16,6 +16,7 @@ mod resident;
 pub(crate) mod uapi;
 mod vma;
 mod vma_fault;
+mod vma_iterator;
 pub(crate) mod worker;
 mod yielding;
 
@@ -52,6 +53,7 @@ pub(crate) use self::{
         VmaIdentity, //
     },
     vma_fault::Helped,
+    vma_iterator::VmaIterator,
     worker::{
         allowed_cpus,
         Work,

@@ -18,6 +18,7 @@ use super::{
     guard::CallerMm,
     page_cache::is_read_into,
     vma::Vma,
+    vma_iterator::walk_from,
     PageRange, //
 };
 use kernel::{
@@ -109,22 +110,14 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
 /// Takes less than to lock VMAs one by one. Ends early after many of them.
 fn anonymous_until(mm: &CallerMm<'_>, addr: usize, end: usize) -> Option<usize> {
     let _guard = rcu::read_lock();
-    let mut state = bindings::ma_state {
-        // SAFETY: The address space is valid. Its tree may be read under RCU.
-        tree: unsafe { &raw mut (*mm.as_raw()).__bindgen_anon_1.mm_mt },
-        index: addr,
-        last: addr,
-        max: usize::MAX,
-        status: bindings::maple_status_ma_start,
-        ..Default::default()
-    };
+    let mut state = walk_from(mm, addr);
     let mut until = addr;
     for _ in 0..VMAS_AT_ONCE {
         if until >= end {
             break;
         }
-        // SAFETY: The state is one that has not begun, or that the last call has left; the RCU read
-        // lock is held since then.
+        // SAFETY: The state is one that has not begun, or that the last call has left. The tree may
+        // be read under RCU, whose read lock is held since then.
         let vma = unsafe { bindings::mas_find(&mut state, end.wrapping_sub(1)) };
         if vma.is_null() || state.index > until {
             return None;

@@ -53,6 +53,7 @@ impl FaultAccess {
 /// # Invariants
 ///
 /// The pointer is valid, and the mmap lock or the VMA's lock is held, for `'a`.
+#[derive(Clone, Copy)]
 pub(crate) struct Vma<'a>(&'a VmaRef);
 
 impl<'a> Vma<'a> {
