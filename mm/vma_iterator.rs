@@ -22,8 +22,8 @@ const STEPS: usize = 2;
 ///
 /// # Invariants
 ///
-/// The mmap lock is held for `'g`, and no VMA is changed meanwhile; `state` is what the last
-/// walk of its tree has left, and that has found `last`.
+/// The mmap lock is held for `'g`, and the tree of VMAs is not changed meanwhile; `state` is what the
+/// last walk of it has left, and that has found `last`.
 pub(crate) struct VmaIterator<'g> {
     state: bindings::ma_state,
     last: Option<Vma<'g>>,
@@ -69,7 +69,7 @@ impl<'g> VmaIterator<'g> {
         let vma = unsafe { bindings::mas_find(&mut self.state, usize::MAX) };
         let vma = vma.cast::<bindings::vm_area_struct>();
         // SAFETY: If it is not null, the VMA is valid and cannot change while the mmap lock is
-        // held, which is for `'g`.
+        // held, which is for `'g`. Nothing else is in the tree of an address space that is in use.
         self.last = (!vma.is_null()).then(|| unsafe { Vma::from_raw(vma) });
         self.last
     }
