@@ -216,7 +216,9 @@ TEST_F(workers, limit_of_processes)
 
 #define PIDS	"/sys/fs/cgroup/mlock_rs_pids"
 
-TEST_F(workers, control_group_with_no_more_pids)
+/* A call for which there may be so many threads more. Those have to be the helpers. */
+static void lock_with_pids_for(struct __test_metadata *_metadata, FIXTURE_DATA(workers) * self,
+			       int more)
 {
 	pid_t child;
 	int status;
@@ -224,7 +226,8 @@ TEST_F(workers, control_group_with_no_more_pids)
 	if (write_text("/sys/fs/cgroup/cgroup.subtree_control", "+pids") ||
 	    (mkdir(PIDS, 0700) && errno != EEXIST))
 		SKIP(return, "no control group for pids");
-	ASSERT_EQ(0, write_text(PIDS "/pids.max", "1"));
+	ASSERT_EQ(0, write_number(PIDS "/pids.max", 1 + more));
+	self->arg.nr_workers = 4;
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
@@ -232,13 +235,26 @@ TEST_F(workers, control_group_with_no_more_pids)
 			_exit(1);
 		if (mlock_rs_call(self->dev, &self->arg))
 			_exit(2);
-		_exit(self->arg.nr_helpers || self->arg.populated != LEN ||
-		      resident_pages(self->addr, NR_PAGES) != NR_PAGES ? 3 : 0);
+		if (self->arg.nr_helpers != (__u32)more)
+			_exit(3);
+		_exit(self->arg.populated != LEN ||
+		      resident_pages(self->addr, NR_PAGES) != NR_PAGES ? 4 : 0);
 	}
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	rmdir(PIDS);
 	ASSERT_TRUE(WIFEXITED(status));
 	EXPECT_EQ(0, WEXITSTATUS(status));
+}
+
+TEST_F(workers, control_group_with_no_more_pids)
+{
+	lock_with_pids_for(_metadata, self, 0);
+}
+
+/* One that cannot be had is no reason to do without the one that can. */
+TEST_F(workers, control_group_with_one_more_pid)
+{
+	lock_with_pids_for(_metadata, self, 1);
 }
 
 /* Whoever finds it first: the lowest address is the one that counts. */
