@@ -85,6 +85,8 @@ FIXTURE_VARIANT_ADD(yield, mremap_there_and_back) {
 /* As for mlock(2): it is still locked, and cannot be faulted in. */
 FIXTURE_VARIANT_ADD(yield, mprotect_none) {
 	.run = op_mprotect, .victim = NEXT_PAGE, .ret = -ENOMEM, .after = "l" };
+FIXTURE_VARIANT_ADD(yield, mprotect_none_of_what_is_done) {
+	.run = op_mprotect, .victim = DONE_PAGE, .ret = -ENOMEM, .after = "L" };
 FIXTURE_VARIANT_ADD(yield, mprotect_read) {
 	.run = op_mprotect_read, .victim = NEXT_PAGE, .after = "L" };
 FIXTURE_VARIANT_ADD(yield, madvise_dontdump) {
