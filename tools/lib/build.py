@@ -26,14 +26,14 @@ def kernel_source():
 def module(flavour, coverage=False, version=None):
     """The module for a flavour of the kernel, which is built first if need be. With `coverage` one
     that counts how often its lines are reached. With `version` for that version of the kernel."""
-    return output_of("tools/module", flavour, **({"COVERAGE": "1"} if coverage else {}),
+    return output_of("tools/module", flavour, COVERAGE="1" if coverage else "",
                      **({"KERNEL": version} if version else {}))
 
 
 @functools.cache
 def peek(flavour):
     """The module that shows kernel memory."""
-    return output_of("tools/module", flavour, SRC=str(CLONE / "tools/guest/peek"),
+    return output_of("tools/module", flavour, COVERAGE="", SRC=str(CLONE / "tools/guest/peek"),
                      OUT=str(CLONE / f"build/{flavour}-peek"))
 
 

@@ -114,17 +114,19 @@ class Reason:
     text: str = ""
 
     def places(self, lines):
-        """The lines of the file that it lists, for each time that what it quotes is there.
+        """The lines of the file that it lists, for each time that what it quotes is there, each
+        with whether some runs do reach it.
 
         What is quoted behind "= " only says where that is.
         """
-        wanted = [line.removeprefix("= ").strip() for line in self.code]
-        listed = [n for n, line in enumerate(self.code, 1) if not line.startswith("= ")]
+        wanted = [re.sub("^[=?] ", "", line).strip() for line in self.code]
+        listed = [(n, line.startswith("? ")) for n, line in enumerate(self.code, 1)
+                  if not line.startswith("= ")]
         stripped = [line.strip() for line in lines]
         for first in range(len(lines) - len(wanted) + 1):
             if wanted and stripped[first:first + len(wanted)] == wanted \
                     and self.function in ("", function_of(lines, first)):
-                yield [first + n for n in listed]
+                yield [(first + n, sometimes) for n, sometimes in listed]
 
 
 def function_of(lines, index):
@@ -163,16 +165,18 @@ def mismatches(counts, page=None, sources=None):
         lines, here = sources.get(reason.file, []), counts.get(reason.file, {})
         at = f"{PAGE.relative_to(CLONE)}:{reason.where}"
         places = list(reason.places(lines))
-        numbers = {number for place in places for number in place if number in here}
+        numbers = {number: sometimes for place in places for number, sometimes in place
+                   if number in here}
         listed |= {(reason.file, number) for number in numbers}
-        reached = sorted(number for number in numbers if here[number])
+        reached = sorted(number for number, sometimes in numbers.items()
+                         if here[number] and not sometimes)
         if not reason.text:
             wrong.append(f"{at}: there is no reason")
         if not places:
             wrong.append(f"{at}: there are no such lines in {reason.file}")
         elif reached:
             wrong.append(f"{at}: {reason.file}:{reached[0]} is reached")
-        elif not all(any(number in numbers for number in place) for place in places):
+        elif not all(any(number in numbers for number, _ in place) for place in places):
             wrong.append(f"{at}: there is nothing to reach")
     for file, here in counts.items():
         for number in sorted(n for n, times in here.items() if not times):

@@ -106,6 +106,11 @@ class Mismatches(unittest.TestCase):
         self.assertEqual(self.wrong(missed(8), page), [
             "Documentation/coverage.md:3: lock/a.rs:9 is reached"])
 
+    def test_a_line_that_some_runs_reach(self):
+        page = PAGE.replace("return Err(EINVAL);", "?     return Err(EINVAL);")
+        self.assertEqual(self.wrong(missed(3), page), [])
+        self.assertEqual(self.wrong(missed(), page), [])
+
     def test_without_a_function_a_line_is_listed_wherever_it_is(self):
         page = PAGE.replace(": look", "")
         self.assertEqual(self.wrong(missed(3, 9), page), [])
