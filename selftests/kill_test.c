@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "fuse_server.h"
+#include "host_stall.h"
 #include "locker.h"
 #include "memcg.h"
 #include "mlock_rs_test.h"
@@ -71,18 +72,26 @@ static pid_t start_held_back(struct __test_metadata *_metadata, struct lock_call
 	return child;
 }
 
-/* Kills @pid, which is not reaped, and returns how long it took to be gone. */
-static __u64 kill_ns(pid_t pid)
+/*
+ * Kills @pid, which is not reaped, and returns how long it took to be gone. The time in which the
+ * host let a processor wait, and which is told in @stalled, is not in it.
+ */
+static __u64 kill_ns(pid_t pid, __u64 *stalled)
 {
 	int pidfd = syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd gone = { .fd = pidfd, .events = POLLIN };
-	__u64 begin = now_ns(), end;
+	__u64 begin, ns;
 
-	if (pidfd < 0 || kill(pid, SIGKILL))
+	if (pidfd < 0)
 		return UINT64_MAX;
-	end = poll(&gone, 1, HANG_MS) == 1 ? now_ns() : UINT64_MAX;
+	host_stall_start();
+	begin = now_ns();
+	ns = !kill(pid, SIGKILL) && poll(&gone, 1, HANG_MS) == 1 ? now_ns() - begin : UINT64_MAX;
+	*stalled = host_stall_stop();
 	close(pidfd);
-	return end == UINT64_MAX ? end : end - begin;
+	if (ns == UINT64_MAX)
+		return ns;
+	return ns > *stalled ? ns - *stalled : 0;
 }
 
 /*
@@ -97,10 +106,11 @@ static __u64 slowness(void)
 static void expect_killed(struct __test_metadata *_metadata, pid_t pid,
 			  const struct lock_call *call)
 {
-	__u64 ns = kill_ns(pid);
+	__u64 stalled = 0, ns = kill_ns(pid, &stalled);
 	int status;
 
-	TH_LOG("gone after %llu us", ns / 1000);
+	TH_LOG("gone after %llu us, and %llu us in which the host did something else", ns / 1000,
+	       stalled / 1000);
 	/* The contract: the sleep ends with the signal. */
 	EXPECT_GE(KILL_NS * slowness(), ns);
 	if (ns == UINT64_MAX)
