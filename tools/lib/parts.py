@@ -33,8 +33,8 @@ SECONDS = {
         "stall_test": 4, "vector_test": 4, "interleave_end_test": 3, "swap_test": 3},
     # With kmemleak's look through the page of 1 GiB that huge_test needs.
     "debug": {
-        "kill_test": 109, "workers_test": 69, "ungoverned_test": 55, "no_memory_test": 50,
-        "atomic_test": 49, "yield_test": 42, "huge_test": 40, "interleave_reader_test": 40,
+        "kill_test": 109, "workers_test": 69, "huge_test": 60, "ungoverned_test": 55,
+        "no_memory_test": 50, "atomic_test": 49, "yield_test": 42, "interleave_reader_test": 40,
         "interleave_test": 31, "storm_test": 29, "fuzz_test": 28, "stall_test": 27,
         "swap_test": 27, "samples_test": 23, "uffd_test": 22, "vector_test": 19,
         "io_error_test": 18, "abi_query_test": 16, "differential_test": 16, "module_test": 15,
