@@ -29,6 +29,8 @@ struct heart {
 static struct heart hearts[MAX_CPUS];
 static int nr_hearts;
 static atomic_bool stop;
+/* What comes before all hearts beat does not count. */
+static atomic_ullong since;
 
 static void *beat(void *arg)
 {
@@ -45,14 +47,17 @@ static void *beat(void *arg)
 		return NULL;
 	}
 	while (!atomic_load(&stop)) {
-		__u64 next = now_ns() + BEAT_NS, late;
+		__u64 next = now_ns() + BEAT_NS, from, now;
 		const struct timespec at = { next / 1000000000, next % 1000000000 };
 
 		atomic_store(&heart->beats, true);
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
-		late = now_ns() - next;
-		if (late >= LATE_NS)
-			heart->stalled += late;
+		now = now_ns();
+		from = atomic_load(&since);
+		if (from < next)
+			from = next;
+		if (now >= next + LATE_NS && now > from)
+			heart->stalled += now - from;
 	}
 	return NULL;
 }
@@ -62,6 +67,7 @@ void host_stall_start(void)
 	long nr = sysconf(_SC_NPROCESSORS_ONLN);
 
 	atomic_store(&stop, false);
+	atomic_store(&since, UINT64_MAX);
 	for (nr_hearts = 0; nr_hearts < nr && nr_hearts < MAX_CPUS; nr_hearts++) {
 		struct heart *heart = &hearts[nr_hearts];
 
@@ -70,6 +76,7 @@ void host_stall_start(void)
 		while (!atomic_load(&heart->beats))
 			sched_yield();
 	}
+	atomic_store(&since, now_ns());
 }
 
 __u64 host_stall_stop(void)
