@@ -24,7 +24,6 @@
 #define HELD_READY_PAGE	2UL
 /* For a test: it starts three processes, which takes long on a kernel with checkers. */
 #define HELD_TEST_SECONDS	120
-#define HUGE_SIZE	(2UL << 20)
 
 /* CALL, OTHER and THIRD belong to the process; OUTSIDE is a process of its own. */
 enum held_thread_name { CALL, OTHER, THIRD, OUTSIDE, NR_HELD_THREADS };

@@ -10,7 +10,6 @@
 #include "mlock_rs_test.h"
 #include "twin.h"
 
-#define HUGE_SIZE	(2UL << 20)
 #define GIGANTIC_SIZE	(512 * HUGE_SIZE)
 #define NR_GIGANTIC	"/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
 #define MAP_GIGANTIC	(MAP_HUGETLB | 30 << 26)

@@ -13,7 +13,6 @@
 #include "mlock_rs_test.h"
 
 #define NR_PAGES	16UL
-#define HUGE_SIZE	(2UL << 20)
 
 /* A directory on a real disk, if the machine has one. */
 #define DISK_ENV	"TEST_DISK"

@@ -15,6 +15,9 @@
 /* Of the running kernel, known before main(). */
 extern size_t page_size;
 
+/* Of a huge page, and what one page table maps. */
+#define HUGE_SIZE	(2UL << 20)
+
 /* What a test cannot do without, a witness that speaks above all: stops if it is not there. */
 void must(bool ok, const char *what);
 

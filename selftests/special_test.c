@@ -13,7 +13,6 @@
 #include "mlock_rs_test.h"
 #include "twin.h"
 
-#define HUGE_SIZE		(2UL << 20)
 #define NR_HUGEPAGES		"/proc/sys/vm/nr_hugepages"
 #define MAP_DROPPABLE_FLAG	0x08
 

@@ -20,7 +20,6 @@
 /* Far more than any storm takes: only a hang gets here. */
 #define HANG_SECONDS	600
 
-#define HUGE_SIZE	(2UL << 20)
 #define ARENA_PAGES	1024UL
 #define NR_THREADS	4
 #define ROUND_OPS	40

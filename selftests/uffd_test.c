@@ -18,7 +18,6 @@
 
 #include "mlock_rs_test.h"
 
-#define HUGE_SIZE	(2UL << 20)
 #define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
 /* Far more than any storm takes: only a hang gets here. */
 #define HANG_SECONDS	600

@@ -25,7 +25,6 @@
 #include "slow_disk.h"
 #include "thread_state.h"
 
-#define HUGE_SIZE	(2UL << 20)
 #define NR_PAGES	8UL
 /* For what happens to some page or other. */
 #define MOST_PAGES	4096UL

@@ -27,7 +27,6 @@
 /* 32 MiB: worth the help of another thread. */
 #define NR_PAGES	8192UL
 #define LEN		(NR_PAGES * page_size)
-#define HUGE_SIZE	(2UL << 20)
 /* More than a call makes before it begins. */
 #define MOST_ALLOCATIONS	100
 #define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
