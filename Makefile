@@ -56,9 +56,11 @@ kdir-usable:
 demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
 	@$(run) tools/demo $(if $(JSON),--json)
 
-# With OTHERS=1 also the other versions in kernel/versions, in short.
+# All of it runs on the other versions in kernel/versions too, in short. With OTHERS= it does not.
+OTHERS ?= $(if $(KERNEL)$(KERNEL_SRC)$(FLAVOUR)$(TESTS),,1)
+
 .PHONY: check
-check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, OTHERS=1, JSON=1)
+check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, OTHERS=, JSON=1)
 	@$(if $(OTHERS),tools/toolchain sources)
 	@$(run) tools/check $(if $(JSON),--json) $(if $(OTHERS),--others) \
 		$(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
