@@ -21,6 +21,8 @@ struct memory {
 	/* What of it is locked: all of it, or many small ranges. */
 	struct mlock_rs_range *ranges;
 	size_t nr_ranges;
+	/* The ranges are smaller than pages and touch every one. */
+	bool every_page;
 };
 
 struct bench;

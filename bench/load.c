@@ -17,6 +17,7 @@
 #include "mlock_rs_test.h"
 
 #define HUGE_PAGE	((size_t)2 << 20)
+#define CACHE_LINE	((size_t)64)
 
 static void map_plain(struct memory *m)
 {
@@ -117,19 +118,19 @@ static void map_file_cold(const struct bench *b, struct memory *m)
 	map_anon(b, m);
 }
 
-/* Half of the memory, in so many ranges with as much between them. */
-static void choose_ranges(const struct bench *b, struct memory *m)
+/* Half of the memory, in so many ranges of whole units with as much between them. */
+static void choose_ranges(const struct bench *b, struct memory *m, size_t unit)
 {
-	size_t stride = m->len / b->nr, half = stride / 2 / page_size * page_size, i;
+	size_t stride = m->len / b->nr, half = stride / 2 / unit * unit, i;
 
 	if (!half)
-		bench_skip(b, "a range is less than a page");
+		bench_skip(b, "a range is less than a page or a line");
 	m->nr_ranges = b->nr;
 	m->ranges = calloc(b->nr, sizeof(*m->ranges));
 	if (!m->ranges)
 		bench_die("ranges", ENOMEM);
 	for (i = 0; i < b->nr; i++) {
-		m->ranges[i].addr = (uintptr_t)m->addr + i * stride / page_size * page_size;
+		m->ranges[i].addr = (uintptr_t)m->addr + i * stride / unit * unit;
 		m->ranges[i].len = half;
 	}
 }
@@ -137,7 +138,7 @@ static void choose_ranges(const struct bench *b, struct memory *m)
 static void map_ranges(const struct bench *b, struct memory *m)
 {
 	map_plain(m);
-	choose_ranges(b, m);
+	choose_ranges(b, m, page_size);
 }
 
 /* As by a program that locks its buffers when it has filled them. */
@@ -158,6 +159,20 @@ static void map_ranges_locked(const struct bench *b, struct memory *m)
 			bench_die("mlock", errno);
 }
 
+/* As by a program with many small secrets in its heap: several of them share a page. */
+static void map_ranges_near(const struct bench *b, struct memory *m)
+{
+	map_plain(m);
+	choose_ranges(b, m, CACHE_LINE);
+	m->every_page = true;
+}
+
+static void map_ranges_near_resident(const struct bench *b, struct memory *m)
+{
+	map_ranges_near(b, m);
+	memory_touch(m, m->addr, m->len);
+}
+
 static const struct load loads[] = {
 	{ "anon", true, map_anon },
 	{ "resident", false, map_resident },
@@ -169,6 +184,8 @@ static const struct load loads[] = {
 	{ "ranges", false, map_ranges },
 	{ "ranges-resident", false, map_ranges_resident },
 	{ "ranges-locked", false, map_ranges_locked },
+	{ "ranges-near", false, map_ranges_near },
+	{ "ranges-near-resident", false, map_ranges_near_resident },
 };
 
 const struct load *find_load(const char *name)
@@ -222,6 +239,8 @@ size_t memory_locked_bytes(const struct memory *m)
 {
 	size_t bytes = 0, i;
 
+	if (m->every_page)
+		return m->len;
 	for (i = 0; i < m->nr_ranges; i++)
 		bytes += m->ranges[i].len;
 	return bytes;
@@ -231,7 +250,9 @@ void memory_check(const struct bench *b, const struct memory *m)
 {
 	size_t want = memory_locked_bytes(m), locked = vmlck(), resident = 0, i;
 
-	for (i = 0; i < m->nr_ranges; i++)
+	if (m->every_page)
+		resident = resident_pages(m->addr, m->len / page_size);
+	for (i = 0; i < m->nr_ranges && !m->every_page; i++)
 		resident += resident_pages((void *)(uintptr_t)m->ranges[i].addr,
 					   m->ranges[i].len / page_size);
 	if (locked < want || resident * page_size != want) {

@@ -11,6 +11,8 @@ import statistics
 CLONE = pathlib.Path(__file__).resolve().parents[2]
 EMULATED = "Under emulation (QEMU's TCG): compare the ratios, not the times with your machine's."
 MIB, GIB = 1 << 20, 1 << 30
+# With how many threads it is compared how fast that is.
+WORKERS_BYTES = 128 * MIB
 
 # How the contenders are called, in the order of the tables. {w}: how many threads.
 NAMES = {
@@ -35,7 +37,10 @@ LOADS = {
     "ranges": "small ranges, new",
     "ranges-resident": "small ranges, resident",
     "ranges-locked": "small ranges, locked already",
+    "ranges-near": "small ranges, new, several a page",
+    "ranges-near-resident": "small ranges, resident, several a page",
 }
+RANGES = [load for load in LOADS if load.startswith("ranges")]
 PROBES = {
     "fault": "page fault elsewhere",
     "mmap": "mmap, munmap",
@@ -103,7 +108,7 @@ def size_name(size):
     for unit, name in ((GIB, "GiB"), (MIB, "MiB")):
         if size >= unit and size % unit == 0:
             return f"{size // unit} {name}"
-    return f"{size // 1024} KiB"
+    return f"{size // 1024} KiB" if size >= 1024 else f"{size} bytes"
 
 
 def duration(ns):
@@ -133,20 +138,21 @@ def plan(full=False, cpus=2):
 
     add("time", f"mlock {best} {ours} yield*1")
     add("time", f"mlock onfault map-populate madvise*1 write-held {best} {ours} lock*0",
-        bytes=256 * MIB)
+        bytes=WORKERS_BYTES)
     for workers in range(1, (4 if full else 3) + 1):
-        add("time", f"madvise*{workers} lock*{workers}", bytes=256 * MIB)
+        add("time", f"madvise*{workers} lock*{workers}", bytes=WORKERS_BYTES)
     for size in (16, 64) if not full else (16, 64, 512, 2048, 4096, 8192):
         add("time", f"mlock {best} {ours}", bytes=size * MIB)
-    for load in ("shared", "file-warm", "file-cold"):
-        add("time", f"mlock {best} map-populate {ours}", load=load, bytes=128 * MIB)
-    add("time", f"mlock {best} {ours}", load="thp", bytes=256 * MIB)
+    for load, size in (("shared", 64), ("file-warm", 128), ("file-cold", 128)):
+        add("time", f"mlock {best} map-populate {ours}", load=load, bytes=size * MIB)
+    add("time", f"mlock {best} {ours}", load="thp", bytes=128 * MIB)
     for load in ("resident", "locked"):
         add("time", f"mlock {best} {ours}", load=load, bytes=256 * MIB)
     for nr in (64, 4096):
-        add("time", f"mlock {best} {ours}", nr=nr, bytes=128 * MIB)
-    for load in ("ranges", "ranges-resident", "ranges-locked"):
-        add("time", "mlock lock lockv", load=load, nr=1000, bytes=8000 << 10)
+        add("time", f"mlock {best} {ours}", nr=nr, bytes=64 * MIB)
+    for load in RANGES:
+        add("time", "mlock lock lockv", load=load, nr=1000,
+            bytes=(500 if "near" in load else 8000) << 10)
 
     rounds = ROUNDS if full else 2
     for size in (16, 64, 256, 1024) + ((4096, 8192) if full else ()):
@@ -321,7 +327,7 @@ def load_name(row):
     name = f"{size_name(row['bytes'])} {LOADS[row['load']]}"
     if row["load"].startswith("ranges"):
         return f"{row['nr']} ranges of {size_name(row['bytes'] // row['nr'] // 2)}, " \
-               f"{LOADS[row['load']].split(', ')[1]}"
+               f"{LOADS[row['load']].split(', ', 1)[1]}"
     return f"{name}, {row['nr']} VMAs" if row["nr"] > 1 else name
 
 
@@ -384,7 +390,7 @@ HEADLINE_LOADS = (
     {"load": "shared"},
     {"load": "file-warm"},
     {"load": "file-cold"},
-    {"load": "anon", "bytes": 128 * MIB, "nr": 4096},
+    {"load": "anon", "bytes": 64 * MIB, "nr": 4096},
     {"load": "resident"},
     {"load": "locked"},
 )
@@ -404,7 +410,7 @@ def headline(rows):
             table.add(load_name(cells[0]), duration(cells[0]["median"]),
                       *(times(row) for row in cells[1:]))
     ranges = Table("to lock", "1000 × mlock(2)", "1000 × LOCK", "LOCKV")
-    for load in ("ranges", "ranges-resident", "ranges-locked"):
+    for load in RANGES:
         cells = [find(rows, measure="time", contender=contender, load=load)
                  for contender in ("mlock", "lock", "lockv")]
         if cells[0]:

@@ -115,7 +115,7 @@ def stall(results):
 
 def throughput(results):
     """GiB/s over the number of threads that populate."""
-    size = 256 * bench.MIB
+    size = bench.WORKERS_BYTES
     figure, axis = plt.subplots(figsize=(6.4, 4))
     rows = results.select("time", load="anon", bytes=size, nr=1)
     drawn = False
