@@ -13,8 +13,8 @@ from common import CLONE
 SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
 # With a node to move pages to.
 MEMORY = ["--memory", "2688M+128M"]
-# With a hugetlb page of 1 GiB, which can only be had at boot. kmemleak looks through all of it,
-# which takes half a minute.
+# With a hugetlb page of 1 GiB, which can only be had at boot. kmemleak looks through all of it
+# twice, which takes most of a minute: not on the debug kernel, where pages of 2 MiB have to do.
 WITH_GIGANTIC = ["--memory", "3712M+128M", "--append", "hugepagesz=1G hugepages=1"]
 NEED_GIGANTIC = {"huge_test", "huge"}
 
@@ -33,10 +33,11 @@ def disk(name="selftests"):
     return image
 
 
-def command(ko, programs, image, *options, first="", last="", **environment):
+def command(ko, programs, image, *options, gigantic=True, first="", last="", **environment):
     """The command that runs these tests, all of them if there are none.
 
-    `first` and `last` are shell code for the guest, before and after the tests.
+    With `gigantic` there is a page of 1 GiB if they need one. `first` and `last` are shell code
+    for the guest, before and after the tests.
     """
     environment = {"MODULE": ko, "TEST_DISK": "/tmp/disk", **environment}
     run = shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()),
@@ -44,7 +45,8 @@ def command(ko, programs, image, *options, first="", last="", **environment):
     guest = f"{first} mkdir /tmp/disk && mount /dev/vda /tmp/disk && {run}{last}".strip()
     # "huge_test:gigantic.part_of_it" is a test of huge_test.
     named = {program.partition(":")[0] for program in programs}
-    memory = MEMORY if named and not named & NEED_GIGANTIC else WITH_GIGANTIC
+    needed = gigantic and (not named or named & NEED_GIGANTIC)
+    memory = WITH_GIGANTIC if needed else MEMORY
     return ["tools/vm", "run", *memory, "--disk", str(image), *options, "--", "sh", "-c", guest]
 
 

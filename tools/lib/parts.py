@@ -31,11 +31,10 @@ SECONDS = {
         "module_test": 9, "uffd_test": 9, "samples_test": 6, "interleave_test": 5,
         "ungoverned_test": 5, "workers_test": 5, "yield_test": 5, "abi_query_test": 4,
         "stall_test": 4, "vector_test": 4, "interleave_end_test": 3, "swap_test": 3},
-    # With kmemleak's look through the page of 1 GiB that huge_test needs.
     "debug": {
-        "kill_test": 109, "workers_test": 69, "huge_test": 60, "ungoverned_test": 55,
-        "no_memory_test": 50, "atomic_test": 49, "yield_test": 42, "interleave_reader_test": 40,
-        "interleave_test": 31, "storm_test": 29, "fuzz_test": 28, "stall_test": 27,
+        "kill_test": 85, "workers_test": 69, "ungoverned_test": 50, "huge_test": 6,
+        "no_memory_test": 50, "atomic_test": 56, "yield_test": 42, "interleave_reader_test": 40,
+        "interleave_test": 31, "storm_test": 29, "fuzz_test": 19, "stall_test": 27,
         "swap_test": 27, "samples_test": 23, "uffd_test": 22, "vector_test": 19,
         "io_error_test": 18, "abi_query_test": 16, "differential_test": 16, "module_test": 15,
         "interleave_end_test": 14, "progress_test": 14, "lock_test": 13, "linear_test": 12,
@@ -175,7 +174,8 @@ def kselftests(part, flavour, programs, settings, timeout=None, covered=False, v
         status = part.run(
             kselftest.command(ko, programs, kselftest.disk(part.name),
                               "--kernel", flavour, "--log", str(log), *options,
-                              "--timeout", str(timeout or TIMEOUT[flavour]), **settings),
+                              "--timeout", str(timeout or TIMEOUT[flavour]),
+                              gigantic=flavour != "debug", **settings),
             "selftests.tap", stderr=stderr, env=environment)
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = text.replace("\r", "").splitlines()
