@@ -137,7 +137,7 @@ static void parse_options(struct bench *b, int argc, char **argv)
 			exit(EXIT_FAILURE);
 		}
 	}
-	if (optind < argc || !b->nr || !b->calls || b->nr > b->len / page_size) {
+	if (optind < argc || !b->nr || !b->calls) {
 		print_usage(stderr);
 		exit(EXIT_FAILURE);
 	}

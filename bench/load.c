@@ -31,6 +31,8 @@ static void cut(const struct bench *b, struct memory *m)
 {
 	size_t stripe = m->len / page_size / b->nr * page_size, i;
 
+	if (!stripe)
+		bench_skip(b, "a VMA is less than a page");
 	for (i = 1; i < b->nr; i += 2)
 		if (madvise(m->addr + i * stripe, stripe, MADV_DONTDUMP))
 			bench_die("MADV_DONTDUMP", errno);
