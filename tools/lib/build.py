@@ -41,7 +41,8 @@ def peek(flavour):
 def selftests():
     """The directory with the tests and the demo."""
     out = CLONE / "build/selftests"
-    output_of("make", "-s", "-C", "selftests", f"KSRC={kernel_source()}", f"OUT={out}")
+    output_of("make", "-s", f"-j{os.cpu_count()}", "-C", "selftests", f"KSRC={kernel_source()}",
+              f"OUT={out}")
     return out
 
 
