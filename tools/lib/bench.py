@@ -172,16 +172,23 @@ def plan(full=False, cpus=2):
 
 
 def schedule(cells, rounds=None, seed=1):
-    """All runs in their order: round by round, each round in an order of its own, so that the
-    contenders meet the same moods of the machine. Cells with fewer rounds have them all over."""
+    """All runs in their order: round by round, each round in an order of its own. Those that are
+    compared with each other follow each other, too, so that they meet the same moods of the
+    machine. Cells with fewer rounds have them all over."""
     order = random.Random(seed)
     most = max(cell.rounds for cell in cells)
     if rounds:
         most = min(most, rounds)
     for number in range(most):
-        now = [cell for cell in cells if number * cell.rounds % most < cell.rounds]
-        order.shuffle(now)
-        yield from now
+        groups = {}
+        for cell in cells:
+            if number * cell.rounds % most < cell.rounds:
+                groups.setdefault(cell.reference(), []).append(cell)
+        compared = list(groups.values())
+        order.shuffle(compared)
+        for now in compared:
+            order.shuffle(now)
+            yield from now
 
 
 def measure_of(result):

@@ -81,6 +81,14 @@ class Plan(unittest.TestCase):
         self.assertEqual(set(runs[:3]), set(cells))
         self.assertEqual(set(runs[3:]), set(cells))
 
+    def test_what_is_compared_follows_each_other(self):
+        cells = [*bench.each("time", "mlock lock"), *bench.each("time", "mlock lock", load="thp"),
+                 *bench.each("time", "mlock lock", load="shared")]
+        runs = list(bench.schedule(cells[::2] + cells[1::2]))
+        for one, other in zip(runs[::2], runs[1::2]):
+            self.assertEqual(one.reference(), other.reference())
+        self.assertEqual({run.contender for run in runs[::2]}, {"mlock", "lock"})
+
     def test_cells_with_fewer_rounds(self):
         cells = [*bench.each("time", "mlock"), *bench.each("hold", "mlock", rounds=3)]
         runs = list(bench.schedule(cells))
