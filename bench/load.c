@@ -16,7 +16,6 @@
 
 #include "mlock_rs_test.h"
 
-#define HUGE_PAGE	((size_t)2 << 20)
 #define CACHE_LINE	((size_t)64)
 
 static void map_plain(struct memory *m)
@@ -64,13 +63,13 @@ static void map_thp(const struct bench *b, struct memory *m)
 	size_t head;
 	char *wide;
 
-	wide = mmap(NULL, m->len + HUGE_PAGE, m->prot, m->flags, -1, 0);
+	wide = mmap(NULL, m->len + HUGE_SIZE, m->prot, m->flags, -1, 0);
 	if (wide == MAP_FAILED)
 		bench_die("mmap", errno);
-	head = -(uintptr_t)wide % HUGE_PAGE;
+	head = -(uintptr_t)wide % HUGE_SIZE;
 	if (head)
 		munmap(wide, head);
-	munmap(wide + head + m->len, HUGE_PAGE - head);
+	munmap(wide + head + m->len, HUGE_SIZE - head);
 	m->addr = wide + head;
 	if (madvise(m->addr, m->len, MADV_HUGEPAGE))
 		bench_skip(b, "the kernel has no huge pages");
