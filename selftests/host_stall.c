@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,12 +19,19 @@
 /* What the kernel itself may take to let the thread run, under emulation. */
 #define LATE_NS		(2 * BEAT_NS)
 #define MAX_CPUS	8
+#define MAX_STALLS	1024
+
+/* From when to when a processor was not there. */
+struct stall {
+	__u64 from, to;
+};
 
 struct heart {
 	pthread_t thread;
 	int cpu;
 	atomic_bool beats;
-	__u64 stalled;
+	int nr_stalls;
+	struct stall stalls[MAX_STALLS];
 };
 
 static struct heart hearts[MAX_CPUS];
@@ -56,8 +64,8 @@ static void *beat(void *arg)
 		from = atomic_load(&since);
 		if (from < next)
 			from = next;
-		if (now >= next + LATE_NS && now > from)
-			heart->stalled += now - from;
+		if (now >= next + LATE_NS && now > from && heart->nr_stalls < MAX_STALLS)
+			heart->stalls[heart->nr_stalls++] = (struct stall) { from, now };
 	}
 	return NULL;
 }
@@ -71,7 +79,9 @@ void host_stall_start(void)
 	for (nr_hearts = 0; nr_hearts < nr && nr_hearts < MAX_CPUS; nr_hearts++) {
 		struct heart *heart = &hearts[nr_hearts];
 
-		*heart = (struct heart) { .cpu = nr_hearts };
+		heart->cpu = nr_hearts;
+		heart->nr_stalls = 0;
+		atomic_store(&heart->beats, false);
 		must(!pthread_create(&heart->thread, NULL, beat, heart), "cannot make a thread");
 		while (!atomic_load(&heart->beats))
 			sched_yield();
@@ -79,15 +89,47 @@ void host_stall_start(void)
 	atomic_store(&since, now_ns());
 }
 
+static int by_start(const void *one, const void *other)
+{
+	const struct stall *a = one, *b = other;
+
+	return (a->from > b->from) - (a->from < b->from);
+}
+
+/*
+ * What is measured goes from one processor to another, and waits for each that it needs: that one
+ * was away and then the other adds up. Both at a time count once.
+ */
+static __u64 any_away(struct stall *stalls, size_t nr)
+{
+	__u64 ns = 0, until = 0;
+	size_t i;
+
+	qsort(stalls, nr, sizeof(*stalls), by_start);
+	for (i = 0; i < nr; i++) {
+		__u64 from = stalls[i].from > until ? stalls[i].from : until;
+
+		if (stalls[i].to <= from)
+			continue;
+		ns += stalls[i].to - from;
+		until = stalls[i].to;
+	}
+	return ns;
+}
+
 __u64 host_stall_stop(void)
 {
-	__u64 most = 0;
+	static struct stall all[MAX_CPUS * MAX_STALLS];
+	size_t nr = 0;
+	int i;
 
 	atomic_store(&stop, true);
 	while (nr_hearts--) {
-		pthread_join(hearts[nr_hearts].thread, NULL);
-		if (hearts[nr_hearts].stalled > most)
-			most = hearts[nr_hearts].stalled;
+		struct heart *heart = &hearts[nr_hearts];
+
+		pthread_join(heart->thread, NULL);
+		for (i = 0; i < heart->nr_stalls; i++)
+			all[nr++] = heart->stalls[i];
 	}
-	return most;
+	return any_away(all, nr);
 }

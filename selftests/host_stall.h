@@ -14,7 +14,7 @@
  */
 void host_stall_start(void);
 
-/* Ends that. Returns for how many ns the processor that was away the most was not there. */
+/* Ends that. Returns for how many ns not all of the processors were there. */
 __u64 host_stall_stop(void);
 
 #endif /* MLOCK_RS_HOST_STALL_H */
