@@ -59,7 +59,7 @@ VALUES = {
     "wrong": ("wrong_per_1000", "failed_per_1000"),
 }
 PROGRAMS = {"time": "lock", "hold": "lock", "stall": "stall", "kill": "kill", "wrong": "wrong"}
-ROUNDS = 7
+ROUNDS, FEW = 7, 3
 # What tools/plots draws.
 PLOTS = ("stall", "throughput", "size", "hold", "wrong")
 FIELDS = ("measure", "load", "bytes", "nr", "probe", "contender", "workers", "value", "median",
@@ -132,27 +132,31 @@ def plan(full=False, cpus=2):
     """All cells. What is not `full` takes about 10 minutes under emulation."""
     best, cells = f"madvise*{cpus}", []
     ours = f"lock*1 lock*{cpus} yield*{cpus}"
+    # What is there to be seen, not to be compared to the last digit.
+    few = ROUNDS if full else FEW
 
     def add(measure, contenders, **fields):
         cells.extend(each(measure, contenders, **fields))
 
     add("time", f"mlock {best} {ours} yield*1")
-    add("time", f"mlock onfault map-populate madvise*1 write-held {best} {ours} lock*0",
-        bytes=WORKERS_BYTES)
-    for workers in range(1, (4 if full else 3) + 1):
-        add("time", f"madvise*{workers} lock*{workers}", bytes=WORKERS_BYTES)
-    for size in (16, 64) if not full else (16, 64, 512, 2048, 4096, 8192):
-        add("time", f"mlock {best} {ours}", bytes=size * MIB)
-    for load, size in (("shared", 64), ("file-warm", 128), ("file-cold", 128)):
-        add("time", f"mlock {best} map-populate {ours}", load=load, bytes=size * MIB)
     add("time", f"mlock {best} {ours}", load="thp", bytes=128 * MIB)
-    for load in ("resident", "locked"):
-        add("time", f"mlock {best} {ours}", load=load, bytes=256 * MIB)
-    for nr in (64, 4096):
-        add("time", f"mlock {best} {ours}", nr=nr, bytes=64 * MIB)
+    add("time", f"mlock {best} {ours}", load="resident", bytes=256 * MIB)
+    add("time", f"mlock {best} map-populate {ours}", load="file-cold", bytes=128 * MIB)
     for load in RANGES:
         add("time", "mlock lock lockv", load=load, nr=1000,
             bytes=(500 if "near" in load else 8000) << 10)
+
+    add("time", f"mlock onfault map-populate madvise*1 write-held {best} {ours} lock*0",
+        bytes=WORKERS_BYTES, rounds=few)
+    for workers in range(1, (4 if full else 3) + 1):
+        add("time", f"madvise*{workers} lock*{workers}", bytes=WORKERS_BYTES, rounds=few)
+    for size in (16, 64) if not full else (16, 64, 512, 2048, 4096, 8192):
+        add("time", f"mlock {best} {ours}", bytes=size * MIB, rounds=few)
+    for load, size in (("shared", 64), ("file-warm", 128)):
+        add("time", f"mlock {best} map-populate {ours}", load=load, bytes=size * MIB, rounds=few)
+    add("time", f"mlock {best} {ours}", load="locked", bytes=256 * MIB, rounds=few)
+    for nr in (64, 4096):
+        add("time", f"mlock {best} {ours}", nr=nr, bytes=64 * MIB, rounds=few)
 
     rounds = ROUNDS if full else 2
     for size in (16, 64, 256, 1024) + ((4096, 8192) if full else ()):
@@ -164,7 +168,7 @@ def plan(full=False, cpus=2):
             rounds=ROUNDS if full else 1)
     for probe in ("call", "death"):
         add("kill", f"mlock {ours} yield*1", probe=probe, options=("--delay", "100000"),
-            rounds=ROUNDS if full else 3)
+            rounds=few)
     add("wrong", f"mlock {ours} yield*1", nr=64, bytes=(32 if full else 4) * MIB,
         options=("--calls", "150" if full else "60"))
     # Two groups may ask for the same cell.
