@@ -208,6 +208,7 @@ fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
     outcome.held.write = downgraded - locked;
     let populating = Populating {
         guard,
+        since: downgraded,
         kept: kept.as_mut().map(|(slice, kept)| (*slice, kept)),
         signals: request.manner().signals,
         ranges,
@@ -258,6 +259,8 @@ fn hire(request: &Request) -> Result<Option<(Arc<Job>, Workers<Job>)>> {
 /// A call from its downgrade to its end.
 struct Populating<'a, 'c> {
     guard: MmapReadGuard<'a>,
+    /// Since when it is held for reading.
+    since: Instant<Monotonic>,
     /// For a call that gives the lock up: for how long not, and what it has locked.
     kept: Option<(Delta, &'c mut Kept)>,
     signals: Signals,
@@ -270,7 +273,6 @@ impl Populating<'_, '_> {
     /// Populate and release the lock. Returns the address of the first page that was not seen to be
     /// resident, if there is one.
     fn run(mut self, feed: &mut impl Feed) -> Option<usize> {
-        let since = Instant::<Monotonic>::now();
         let strict = self.kept.is_none();
         let mut touched = None;
         let ended = match self.kept {
@@ -279,12 +281,19 @@ impl Populating<'_, '_> {
                 let hold = Strict::new(&self.guard, &mut vmas, self.signals);
                 let ended = populate::populate(hold, feed, &mut self.running).map(|_| ());
                 drop(self.guard);
-                self.outcome.held.read = since.elapsed();
+                self.outcome.held.read = self.since.elapsed();
                 ended
             }
             Some((slice, kept)) => {
                 let mut tally = Tally::default();
-                let hold = Yielding::new(self.guard, self.signals, slice, kept, &mut tally);
+                let hold = Yielding::new(
+                    self.guard,
+                    self.since,
+                    self.signals,
+                    slice,
+                    kept,
+                    &mut tally,
+                );
                 let ended = populate::populate(hold, feed, &mut self.running);
                 // What comes before a page that has failed was all there at one instant, too.
                 let ended = ended

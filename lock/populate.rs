@@ -245,8 +245,10 @@ impl Tally {
 }
 
 impl<'a, 'k> Yielding<'a, 'k> {
+    /// The lock is held for reading `since` then.
     pub(super) fn new(
         guard: MmapReadGuard<'a>,
+        since: Instant<Monotonic>,
         signals: Signals,
         slice: Delta,
         kept: &'k mut Kept,
@@ -256,9 +258,9 @@ impl<'a, 'k> Yielding<'a, 'k> {
             kept,
             signals,
             slice,
-            since: Instant::now(),
-            slice_began: Instant::now(),
-            last: Instant::now(),
+            since,
+            slice_began: since,
+            last: since,
             batch: BATCH_MIN,
             waits: 0,
             counted: true,
@@ -326,7 +328,7 @@ impl Pace<'_> {
     fn count_on(&mut self) {
         self.counted = true;
         self.since = Instant::now();
-        self.last = Instant::now();
+        self.last = self.since;
     }
 
     /// The gap did not take place.
@@ -347,7 +349,7 @@ impl Pace<'_> {
             self.kept.look_again(guard, since, upto)?;
         }
         self.slice_began = Instant::now();
-        self.last = Instant::now();
+        self.last = self.slice_began;
         // A fatal signal ends it here too; what others signal is looked at between batches.
         match self.signals.is_pending() {
             true => Err(Failure::at(addr, EINTR)),
