@@ -8,6 +8,7 @@
 //! whole VMA are put back cannot fail.
 
 use super::{
+    one_or_many::OneOrMany,
     plan::Plan,
     Failure, //
 };
@@ -39,7 +40,7 @@ pub(super) struct Edit {
 }
 
 /// The edits of all ranges, in their order. Its memory is there before the mmap lock is taken.
-pub(super) struct Edits(KVec<Edit>);
+pub(super) struct Edits(OneOrMany<Edit>);
 
 impl Edits {
     /// Room for the edits of `ranges`.
@@ -48,7 +49,7 @@ impl Edits {
     ///
     /// ENOMEM.
     pub(super) fn room_for(ranges: &[PageRange]) -> Result<Self> {
-        Ok(Self(KVec::with_capacity(ranges.len(), GFP_KERNEL)?))
+        Ok(Self(OneOrMany::with_capacity(ranges.len())?))
     }
 
     /// Take down what is to be done with the next range.

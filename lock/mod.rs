@@ -12,6 +12,7 @@
 mod chunks;
 mod commit;
 mod kept;
+mod one_or_many;
 mod plan;
 mod populate;
 pub(crate) mod query;

@@ -4,6 +4,7 @@
 //!
 //! Takes no lock and looks at no VMA.
 
+use super::one_or_many::OneOrMany;
 use crate::mm::{
     uapi::{
         self,
@@ -77,7 +78,7 @@ pub(crate) struct Request {
     manner: Manner,
     /// Sorted by address; no two of them overlap or touch. May be empty, as mlock(2) accepts an
     /// empty range.
-    ranges: KVec<PageRange>,
+    ranges: OneOrMany<PageRange>,
 }
 
 impl Request {
@@ -88,7 +89,6 @@ impl Request {
     /// - EINVAL: an unknown flag, a reserved field that is not zero, too many workers, a slice that
     ///   is too long or without YIELD, or a range that wraps around the end of the address space.
     ///   (mlock(2) lets a length near the maximum wrap around to 0 and returns success.)
-    /// - ENOMEM: no memory for the request itself.
     pub(crate) fn lock(arg: &mlock_rs_lock) -> Result<Self> {
         let mode = lock_mode(arg.flags)?;
         let manner = Manner::of(arg.flags, arg.nr_workers, arg.slice_us)?;
@@ -114,6 +114,7 @@ impl Request {
     ///
     /// - EINVAL: more than `MLOCK_RS_MAX_RANGES` ranges.
     /// - EFAULT: the ranges cannot be read.
+    /// - ENOMEM: no memory for them.
     pub(crate) fn lockv(arg: &mlock_rs_lockv) -> Result<Self> {
         let mode = lock_mode(arg.flags)?;
         let manner = Manner::of(arg.flags, arg.nr_workers, arg.slice_us)?;
@@ -129,14 +130,10 @@ impl Request {
     }
 
     fn one(mode: LockMode, manner: Manner, addr: u64, len: u64) -> Result<Self> {
-        let mut ranges = KVec::new();
-        if let Some(range) = page_range(addr, len)? {
-            ranges.push(range, GFP_KERNEL)?;
-        }
         Ok(Self {
             mode,
             manner,
-            ranges,
+            ranges: OneOrMany::One(page_range(addr, len)?),
         })
     }
 
@@ -159,7 +156,7 @@ impl Request {
         Ok(Self {
             mode,
             manner,
-            ranges,
+            ranges: OneOrMany::Many(ranges),
         })
     }
 
