@@ -324,4 +324,34 @@ TEST_F_TIMEOUT(no_memory, exit_cleans_up, 300)
 	EXPECT_LT(0, incomplete);
 }
 
+/* Without a VMA to split and a page to fault in, there is nothing that memory is needed for. */
+TEST(a_whole_mapping_that_is_resident_takes_no_memory)
+{
+	char *addr = map_region(NR_PAGES);
+	int ret, i, dev = mlock_rs_open();
+	struct mlock_rs_unlock unlocked;
+	struct mlock_rs_lock locked;
+
+	ASSERT_LE(0, dev);
+	ret = fault_injection_on();
+	if (ret)
+		SKIP(return, "no fault injection: %s", strerror(-ret));
+	no_huge_pages(addr, NR_PAGES * page_size);
+	memset(addr, 1, NR_PAGES * page_size);
+	/* What the program itself touches is resident the second time. */
+	for (i = 0; i < 2; i++) {
+		fault_arm(i ? 1 : INT_MAX, FAULT_ALL_FROM);
+		EXPECT_EQ(0, mlock_rs(dev, addr, NR_PAGES * page_size, &locked));
+		fault_disarm();
+		EXPECT_STREQ(all('L', NR_PAGES), states(addr, NR_PAGES));
+
+		fault_arm(i ? 1 : INT_MAX, FAULT_ALL_FROM);
+		EXPECT_EQ(0, mlock_rs_unlock(dev, addr, NR_PAGES * page_size, &unlocked));
+		fault_disarm();
+		EXPECT_STREQ(all('U', NR_PAGES), states(addr, NR_PAGES));
+	}
+	fault_injection_off();
+	unmap_region(addr, NR_PAGES);
+}
+
 TEST_HARNESS_MAIN
