@@ -25,7 +25,8 @@ class Kernels(unittest.TestCase):
     def setUp(self):
         self.build_user = mock.MagicMock()
 
-    def check(self, *arguments, there=("7.3", "7.2"), default="7.3", run=None, **environment):
+    def check(self, *arguments, there=("7.3", "7.2"), default="7.3", run=None, seconds=0,
+              **environment):
         """What is run on which kernel, and what is printed."""
         home = tempfile.TemporaryDirectory()
         self.addCleanup(home.cleanup)
@@ -39,12 +40,15 @@ class Kernels(unittest.TestCase):
         def command(self, name, _command):
             self.part(name).add(Test(name, "a"))
 
+        clock = mock.Mock(monotonic=mock.Mock(return_value=0))
+
         def output_of(*command, **environment):
             self.built.append((environment.get("KERNEL", default), command[2:]))
+            clock.monotonic.return_value += seconds
 
         changes = {"RESULTS": pathlib.Path(home.name), "VERSIONS": ["7.3", "7.2"],
                    "VERSION": default, "is_there": there.__contains__, "kselftests": run or told,
-                   "module": mock.Mock(), "selftests": mock.Mock(), "output_of": output_of,
+                   "time": clock, "module": mock.Mock(), "selftests": mock.Mock(), "output_of": output_of,
                    "build_user": self.build_user, "peek": mock.Mock(),
                    "shards": lambda flavour, number: [["a_test"]] * number}
         with contextlib.ExitStack() as stack, \
@@ -115,6 +119,15 @@ class Kernels(unittest.TestCase):
         self.assertEqual(said.count("there is no linux-source-7.2 to be had"), 1)
         self.assertEqual(said.splitlines()[-1], "8 passed, 0 failed, 1 skipped")
         self.assertFalse(self.failed)
+
+    def test_another_version_waits_if_the_kernels_took_long(self):
+        said = self.check("--others", seconds=tool.PATIENCE + 1)
+        self.assertCountEqual(self.ran, self.ALL)
+        self.assertEqual(self.built, [("7.3", ("base", "debug", "kcsan"))])
+        self.assertEqual(said.count("took long to build"), 1)
+        self.assertEqual(said.splitlines()[-1], "8 passed, 0 failed, 1 skipped")
+        self.check("--others", seconds=tool.PATIENCE)
+        self.assertCountEqual(self.ran, self.ALL + self.BRIEF)
 
     def test_the_default_cannot_be_had(self):
         said = self.check("--others", there=("7.2",), default="7.2")
