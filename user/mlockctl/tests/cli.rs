@@ -473,12 +473,12 @@ fn the_doctor_sees_a_device_that_is_not_for_everybody() {
 #[test]
 #[ignore = "needs the module: tools/user-tests"]
 fn the_demo_sees_mlock_lose_a_race() {
-    let output = mlockctl(&["demo", "--calls", "400", "--json"])
+    let output = mlockctl(&["demo", "--calls", "60", "--json"])
         .output()
         .unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{report}");
-    assert_eq!(report["calls"], 400);
+    assert_eq!(report["calls"], 60);
     assert_eq!(report["mlock_rs"], 0);
     assert!(report["mlock"].as_u64() > Some(0), "{report}");
     mlockctl(&["demo", "--calls", "3"])
