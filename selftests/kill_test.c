@@ -319,7 +319,7 @@ TEST_F(fuse, sigkill_after_a_while)
 }
 
 /* Not to wait for something: this is the time that is measured. */
-#define MEASURED_MS	400
+#define MEASURED_MS	1000
 
 /* The processor time that @pid takes meanwhile, for a second of it. */
 static long us_of_a_second(struct __test_metadata *_metadata, pid_t pid)
