@@ -19,7 +19,7 @@
 /* What the kernel itself may take to let the thread run, under emulation. */
 #define LATE_NS		(2 * BEAT_NS)
 #define MAX_CPUS	8
-#define MAX_STALLS	1024
+#define MAX_STALLS	8192
 
 /* From when to when a processor was not there. */
 struct stall {
@@ -30,12 +30,13 @@ struct heart {
 	pthread_t thread;
 	int cpu;
 	atomic_bool beats;
-	int nr_stalls;
-	struct stall stalls[MAX_STALLS];
 };
 
 static struct heart hearts[MAX_CPUS];
 static int nr_hearts;
+/* Of all processors, in no order. */
+static struct stall stalls[MAX_STALLS];
+static atomic_size_t nr_stalls;
 static atomic_bool stop;
 /* What comes before all hearts beat does not count. */
 static atomic_ullong since;
@@ -64,8 +65,12 @@ static void *beat(void *arg)
 		from = atomic_load(&since);
 		if (from < next)
 			from = next;
-		if (now >= next + LATE_NS && now > from && heart->nr_stalls < MAX_STALLS)
-			heart->stalls[heart->nr_stalls++] = (struct stall) { from, now };
+		if (now >= next + LATE_NS && now > from) {
+			size_t i = atomic_fetch_add(&nr_stalls, 1);
+
+			if (i < MAX_STALLS)
+				stalls[i] = (struct stall) { from, now };
+		}
 	}
 	return NULL;
 }
@@ -75,13 +80,12 @@ void host_stall_start(void)
 	long nr = sysconf(_SC_NPROCESSORS_ONLN);
 
 	atomic_store(&stop, false);
+	atomic_store(&nr_stalls, 0);
 	atomic_store(&since, UINT64_MAX);
 	for (nr_hearts = 0; nr_hearts < nr && nr_hearts < MAX_CPUS; nr_hearts++) {
 		struct heart *heart = &hearts[nr_hearts];
 
-		heart->cpu = nr_hearts;
-		heart->nr_stalls = 0;
-		atomic_store(&heart->beats, false);
+		*heart = (struct heart) { .cpu = nr_hearts };
 		must(!pthread_create(&heart->thread, NULL, beat, heart), "cannot make a thread");
 		while (!atomic_load(&heart->beats))
 			sched_yield();
@@ -100,7 +104,7 @@ static int by_start(const void *one, const void *other)
  * What is measured goes from one processor to another, and waits for each that it needs: that one
  * was away and then the other adds up. Both at a time count once.
  */
-static __u64 any_away(struct stall *stalls, size_t nr)
+static __u64 any_away(size_t nr)
 {
 	__u64 ns = 0, until = 0;
 	size_t i;
@@ -119,17 +123,11 @@ static __u64 any_away(struct stall *stalls, size_t nr)
 
 __u64 host_stall_stop(void)
 {
-	static struct stall all[MAX_CPUS * MAX_STALLS];
-	size_t nr = 0;
-	int i;
+	size_t nr;
 
 	atomic_store(&stop, true);
-	while (nr_hearts--) {
-		struct heart *heart = &hearts[nr_hearts];
-
-		pthread_join(heart->thread, NULL);
-		for (i = 0; i < heart->nr_stalls; i++)
-			all[nr++] = heart->stalls[i];
-	}
-	return any_away(all, nr);
+	while (nr_hearts--)
+		pthread_join(hearts[nr_hearts].thread, NULL);
+	nr = atomic_load(&nr_stalls);
+	return any_away(nr < MAX_STALLS ? nr : MAX_STALLS);
 }

@@ -48,7 +48,8 @@ class Kernels(unittest.TestCase):
 
         changes = {"RESULTS": pathlib.Path(home.name), "VERSIONS": ["7.3", "7.2"],
                    "VERSION": default, "is_there": there.__contains__, "kselftests": run or told,
-                   "time": clock, "module": mock.Mock(), "selftests": mock.Mock(), "output_of": output_of,
+                   "module": mock.Mock(), "selftests": mock.Mock(), "output_of": output_of,
+                   "time": clock,
                    "build_user": self.build_user, "peek": mock.Mock(),
                    "shards": lambda flavour, number: [["a_test"]] * number}
         with contextlib.ExitStack() as stack, \
