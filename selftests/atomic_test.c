@@ -95,6 +95,7 @@ FIXTURE_VARIANT_ADD(atomic, unlockv) {
 
 #define LAST_PAGE	21UL
 
+/* Leaves in self->before what is mapped then. */
 static void map_areas(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * self,
 		      const FIXTURE_VARIANT(atomic) * variant)
 {
@@ -111,7 +112,8 @@ static void map_areas(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * 
 	} else {
 		ASSERT_EQ(0, mlock_onfault(self->addr + 12 * page_size, 2 * page_size));
 	}
-	ASSERT_STREQ(variant->before, states(self->addr, NR_PAGES));
+	take_snapshot(&self->before);
+	ASSERT_STREQ(variant->before, states_in(&self->before, self->addr, NR_PAGES));
 	for (i = 0; i < ARRAY_SIZE(variant->ranges); i++) {
 		self->ranges[i].addr = (uintptr_t)self->addr +
 				       variant->ranges[i].first * page_size;
@@ -177,11 +179,11 @@ static int call(FIXTURE_DATA(atomic) * self, const FIXTURE_VARIANT(atomic) * var
 static void expect_done(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * self,
 			const FIXTURE_VARIANT(atomic) * variant)
 {
-	EXPECT_STREQ(variant->done, states(self->addr, NR_PAGES));
+	take_snapshot(&self->after);
+	EXPECT_STREQ(variant->done, states_in(&self->after, self->addr, NR_PAGES));
 	EXPECT_EQ(variant->nr_changed * page_size, self->changed);
 	EXPECT_EQ(0, self->fail_addr);
 	EXPECT_EQ(0, self->error);
-	take_snapshot(&self->after);
 	EXPECT_EQ(locked_bytes(&self->after), self->after.vmlck);
 }
 
@@ -273,7 +275,7 @@ static void expect_refused(struct __test_metadata *_metadata, FIXTURE_DATA(atomi
 			   const FIXTURE_VARIANT(atomic) * variant, unsigned int nth)
 {
 	expect_nothing_changed(_metadata, self);
-	EXPECT_STREQ(variant->before, states(self->addr, NR_PAGES)) {
+	EXPECT_STREQ(variant->before, states_in(&self->after, self->addr, NR_PAGES)) {
 		TH_LOG("allocation %u", nth);
 	}
 }
@@ -298,7 +300,6 @@ static void sweep(struct __test_metadata *_metadata, FIXTURE_DATA(atomic) * self
 		/* Memory as new each time: what the last call has split stays split, perhaps. */
 		unmap_region(self->addr, NR_PAGES);
 		map_areas(_metadata, self, variant);
-		take_snapshot(&self->before);
 
 		fault_arm(nth, extent);
 		ret = call(self, variant);
@@ -375,7 +376,6 @@ TEST_F_TIMEOUT(atomic, one_allocation_fails_in_mlock, 300)
 		ASSERT_GT(MOST_ALLOCATIONS, nth);
 		unmap_region(self->addr, NR_PAGES);
 		map_areas(_metadata, self, variant);
-		take_snapshot(&self->before);
 
 		start = self->addr + 3 * page_size;
 		fault_arm(nth, FAULT_ONE);

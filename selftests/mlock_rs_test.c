@@ -28,6 +28,8 @@
 #define PAGEMAP_SWAP		0x4000000000000000ULL
 #define PAGEMAP_PFN		0x007fffffffffffffULL
 #define MAX_STATES		4096
+/* So many entries of pagemap or kpageflags are on the stack at a time. */
+#define AT_ONCE			512UL
 
 size_t page_size;
 
@@ -287,12 +289,29 @@ static void walk_smaps(struct smaps_visitor *v)
 	}
 }
 
-/* Readers of pagemap and kpageflags want 8 bytes for each page. */
-static __u64 read_entry(int fd, __u64 index)
+/*
+ * Entries of pagemap or kpageflags, of 8 bytes for each page, in as few calls as it takes: the
+ * checkers of the debug kernel make each one dear. An entry that is not to be had is 0.
+ */
+static void read_entries(int fd, __u64 index, __u64 *entry, size_t nr)
 {
-	__u64 entry = 0;
+	char *to = (char *)entry;
+	const size_t size = nr * sizeof(*entry);
+	size_t done = 0;
+	ssize_t got;
 
-	return pread(fd, &entry, sizeof(entry), index * sizeof(entry)) == sizeof(entry) ? entry : 0;
+	while (done < size) {
+		got = pread(fd, to + done, size - done, index * sizeof(*entry) + done);
+		if (got <= 0)
+			break;
+		done += got;
+	}
+	memset(to + done, 0, size - done);
+}
+
+static size_t at_once(size_t nr)
+{
+	return nr < AT_ONCE ? nr : AT_ONCE;
 }
 
 static int open_or_stop(const char *path)
@@ -311,35 +330,21 @@ static char *next_buffer(void)
 	return buffers[next++ % 8];
 }
 
-static void fill_states(struct smaps_visitor *v, const struct vma_shot *vma)
+/* What is in the page table gets a capital letter. */
+static void mark_present(char *state, const void *addr, size_t nr_pages)
 {
-	unsigned long start = vma->start > v->start ? vma->start : v->start;
-	unsigned long end = vma->end < v->end ? vma->end : v->end;
-
-	for (; start < end; start += page_size)
-		v->state[(start - v->start) / page_size] = vma->lock;
-}
-
-const char *states(const void *addr, size_t nr_pages)
-{
-	struct smaps_visitor v = {
-		.vma = fill_states,
-		.start = (uintptr_t)addr,
-		.end = (uintptr_t)addr + nr_pages * page_size,
-		.state = next_buffer(),
-	};
 	int pagemap = open_or_stop("/proc/self/pagemap");
-	size_t i;
+	__u64 entry[AT_ONCE];
+	size_t i, nr;
 
-	must(nr_pages <= MAX_STATES, "too many pages");
-	memset(v.state, '.', nr_pages);
-	v.state[nr_pages] = '\0';
-	walk_smaps(&v);
-	for (i = 0; i < nr_pages; i++)
-		if (read_entry(pagemap, v.start / page_size + i) & PAGEMAP_PRESENT)
-			v.state[i] += 'A' - 'a';
+	for (; nr_pages; nr_pages -= nr, state += nr, addr += nr * page_size) {
+		nr = at_once(nr_pages);
+		read_entries(pagemap, (uintptr_t)addr / page_size, entry, nr);
+		for (i = 0; i < nr; i++)
+			if (entry[i] & PAGEMAP_PRESENT)
+				state[i] += 'A' - 'a';
+	}
 	close(pagemap);
-	return v.state;
 }
 
 const char *all(char state, size_t nr_pages)
@@ -361,19 +366,54 @@ size_t count(const char *s, char state)
 	return n;
 }
 
-size_t count_kpageflag(const void *addr, size_t nr_pages, unsigned int kpf)
+void page_frames(const void *addr, size_t nr_pages, __u64 *frame)
 {
 	int pagemap = open_or_stop("/proc/self/pagemap");
-	int kpageflags = open_or_stop("/proc/kpageflags");
+	size_t i;
+
+	read_entries(pagemap, (uintptr_t)addr / page_size, frame, nr_pages);
+	for (i = 0; i < nr_pages; i++)
+		frame[i] = frame[i] & PAGEMAP_PRESENT ? frame[i] & PAGEMAP_PFN : 0;
+	close(pagemap);
+}
+
+__u64 page_frame(const void *addr)
+{
+	__u64 frame;
+
+	page_frames(addr, 1, &frame);
+	return frame;
+}
+
+/* How many of the entries have one of @bits. */
+static size_t count_bits(const __u64 *entry, size_t nr, __u64 bits)
+{
 	size_t i, n = 0;
 
-	for (i = 0; i < nr_pages; i++) {
-		__u64 entry = read_entry(pagemap, (uintptr_t)addr / page_size + i);
+	for (i = 0; i < nr; i++)
+		n += !!(entry[i] & bits);
+	return n;
+}
 
-		if (entry & PAGEMAP_PRESENT)
-			n += read_entry(kpageflags, entry & PAGEMAP_PFN) >> kpf & 1;
+size_t count_kpageflag(const void *addr, size_t nr_pages, unsigned int kpf)
+{
+	int kpageflags = open_or_stop("/proc/kpageflags");
+	__u64 frame[AT_ONCE], flags[AT_ONCE];
+	size_t i, run, nr, n = 0;
+
+	for (; nr_pages; nr_pages -= nr, addr += nr * page_size) {
+		nr = at_once(nr_pages);
+		page_frames(addr, nr, frame);
+		for (i = 0; i < nr; i += run) {
+			/* Page frames in a row are one look. */
+			for (run = 1; i + run < nr && frame[i + run] == frame[i] + run;)
+				run++;
+			if (!frame[i])
+				continue;
+			read_entries(kpageflags, frame[i], flags, run);
+			n += count_bits(flags, run, 1ULL << kpf);
+		}
 	}
-	close(pagemap);
 	close(kpageflags);
 	return n;
 }
@@ -381,20 +421,14 @@ size_t count_kpageflag(const void *addr, size_t nr_pages, unsigned int kpf)
 /* Number of pages of the range whose entry in pagemap has one of @bits. */
 static size_t count_entries(const void *addr, size_t nr_pages, __u64 bits)
 {
-	static __u64 entry[4096];
-	off_t pos = (uintptr_t)addr / page_size * sizeof(entry[0]);
 	int pagemap = open_or_stop("/proc/self/pagemap");
-	size_t n = 0;
+	__u64 entry[AT_ONCE];
+	size_t nr, n = 0;
 
-	while (nr_pages) {
-		size_t i, want = nr_pages < 4096 ? nr_pages : 4096;
-		ssize_t got = pread(pagemap, entry, want * sizeof(entry[0]), pos);
-
-		must(got > 0, "/proc/self/pagemap");
-		for (i = 0; i < got / sizeof(entry[0]); i++)
-			n += !!(entry[i] & bits);
-		nr_pages -= got / sizeof(entry[0]);
-		pos += got;
+	for (; nr_pages; nr_pages -= nr, addr += nr * page_size) {
+		nr = at_once(nr_pages);
+		read_entries(pagemap, (uintptr_t)addr / page_size, entry, nr);
+		n += count_bits(entry, nr, bits);
 	}
 	close(pagemap);
 	return n;
@@ -408,15 +442,6 @@ size_t resident_pages(const void *addr, size_t nr_pages)
 size_t swapped_pages(const void *addr, size_t nr_pages)
 {
 	return count_entries(addr, nr_pages, PAGEMAP_SWAP);
-}
-
-__u64 page_frame(const void *addr)
-{
-	int pagemap = open_or_stop("/proc/self/pagemap");
-	__u64 entry = read_entry(pagemap, (uintptr_t)addr / page_size);
-
-	close(pagemap);
-	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
 }
 
 size_t smaps_bytes(const void *addr, size_t len, const char *field)
@@ -456,6 +481,52 @@ void take_snapshot(struct snapshot *s)
 	s->nr_vmas = 0;
 	walk_smaps(&v);
 	s->vmlck = vmlck();
+}
+
+/* The pages of the range in the one VMA. */
+static void fill_state(struct smaps_visitor *v, const struct vma_shot *vma)
+{
+	unsigned long start = vma->start > v->start ? vma->start : v->start;
+	unsigned long end = vma->end < v->end ? vma->end : v->end;
+
+	if (start < end)
+		memset(v->state + (start - v->start) / page_size, vma->lock,
+		       (end - start) / page_size);
+}
+
+static struct smaps_visitor new_states(const void *addr, size_t nr_pages)
+{
+	struct smaps_visitor v = {
+		.vma = fill_state,
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + nr_pages * page_size,
+		.state = next_buffer(),
+	};
+
+	must(nr_pages <= MAX_STATES, "too many pages");
+	memset(v.state, '.', nr_pages);
+	v.state[nr_pages] = '\0';
+	return v;
+}
+
+const char *states(const void *addr, size_t nr_pages)
+{
+	struct smaps_visitor v = new_states(addr, nr_pages);
+
+	walk_smaps(&v);
+	mark_present(v.state, addr, nr_pages);
+	return v.state;
+}
+
+const char *states_in(const struct snapshot *s, const void *addr, size_t nr_pages)
+{
+	struct smaps_visitor v = new_states(addr, nr_pages);
+	size_t i;
+
+	for (i = 0; i < s->nr_vmas; i++)
+		fill_state(&v, &s->vma[i]);
+	mark_present(v.state, addr, nr_pages);
+	return v.state;
 }
 
 static const char *describe(const char *what, const struct vma_shot *before,
@@ -554,9 +625,17 @@ int allow_more_vmas(int spare)
 	return write_number(MAX_MAP_COUNT_PATH, nr + spare);
 }
 
+static bool has_checkers;
+
+/* At the start: a test may give the right to look into debugfs away. */
+static __attribute__((constructor)) void look_for_checkers(void)
+{
+	has_checkers = !access("/proc/lockdep", F_OK) || !access("/sys/kernel/debug/kcsan", F_OK);
+}
+
 bool is_debug_kernel(void)
 {
-	return !access("/proc/lockdep", F_OK);
+	return has_checkers;
 }
 
 int write_text(const char *path, const char *text)

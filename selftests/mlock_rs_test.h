@@ -87,6 +87,8 @@ size_t swapped_pages(const void *addr, size_t nr_pages);
 
 /* The page frame that is mapped at @addr, 0 if none is. Needs CAP_SYS_ADMIN. */
 __u64 page_frame(const void *addr);
+/* Those of @nr_pages pages. */
+void page_frames(const void *addr, size_t nr_pages, __u64 *frame);
 
 /* Sum of one field of smaps, "Locked:" or "Rss:", over the VMAs inside the range. In bytes. */
 size_t smaps_bytes(const void *addr, size_t len, const char *field);
@@ -108,6 +110,12 @@ struct snapshot {
 };
 
 void take_snapshot(struct snapshot *s);
+
+/*
+ * As states(), with the VMAs of the snapshot, which costs the kernel nothing; whether a page is in
+ * the page table is asked now.
+ */
+const char *states_in(const struct snapshot *s, const void *addr, size_t nr_pages);
 
 /* The first difference in words, or "" if the address spaces are equal. */
 const char *snapshot_diff(const struct snapshot *before, const struct snapshot *now);
@@ -132,7 +140,7 @@ void no_huge_pages(void *addr, size_t len);
 #define MAX_MAP_COUNT_PATH	"/proc/sys/vm/max_map_count"
 int allow_more_vmas(int spare);
 
-/* Whether the kernel has the checkers of debug.config, which make it several times slower. */
+/* Whether the kernel has checkers, as debug.config or kcsan.config: it is several times slower. */
 bool is_debug_kernel(void);
 
 /* What stands in a file of /proc or /sys. Returns 0 or -errno. */

@@ -166,7 +166,7 @@ static void expect_refused(struct __test_metadata *_metadata, FIXTURE_DATA(no_me
 	EXPECT_EQ(-ENOMEM, ret);
 	take_snapshot(&self->after);
 	EXPECT_STREQ("", lock_diff(&self->before, &self->after));
-	EXPECT_STREQ(all('u', NR_PAGES), states(self->addr, NR_PAGES));
+	EXPECT_STREQ(all('u', NR_PAGES), states_in(&self->after, self->addr, NR_PAGES));
 	EXPECT_EQ(0, self->res.locked);
 	EXPECT_EQ(0, self->res.populated);
 }

@@ -322,10 +322,12 @@ static __u64 frames[MOST_PAGES];
 
 static size_t count_moved(const char *addr)
 {
+	static __u64 now[MOST_PAGES];
 	size_t i, moved = 0;
 
+	page_frames(addr, MOST_PAGES, now);
 	for (i = 0; i < MOST_PAGES; i++)
-		moved += frames[i] != page_frame(addr + i * page_size);
+		moved += frames[i] != now[i];
 	return moved;
 }
 
@@ -362,8 +364,7 @@ TEST_F_TIMEOUT(ungoverned, compaction, 120)
 	}
 	ASSERT_EQ(0, madvise(between, MOST_PAGES * page_size, MADV_DONTNEED));
 	begin(_metadata, self);
-	for (i = 0; i < MOST_PAGES; i++)
-		frames[i] = page_frame(self->addr + i * page_size);
+	page_frames(self->addr, MOST_PAGES, frames);
 	ASSERT_EQ(0, eventfd_write(go, 1));
 	/* When it meets the page that is held back, it waits for that one as well. */
 	for (i = 0; i < 100 && thread_state(child) != 'Z'; i++)
