@@ -69,10 +69,10 @@ impl<R: Deref<Target = [PageRange]>> Chunks<R> {
     }
 }
 
-/// How many chunks `ranges` have, about.
+/// How many chunks `ranges` have.
 pub(super) fn count(ranges: &[PageRange]) -> usize {
     ranges.iter().fold(0usize, |sum, range| {
-        sum.saturating_add(range.len().div_ceil(CHUNK))
+        sum.saturating_add(range.nr_chunks(CHUNK))
     })
 }
 

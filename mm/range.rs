@@ -90,6 +90,16 @@ impl PageRange {
         }
     }
 
+    /// How many pieces that makes, if what is left is taken apart in the same way, and so on.
+    pub(crate) fn nr_chunks(self, size: usize) -> usize {
+        let nth = |addr: usize| addr / size.max(PAGE_SIZE);
+
+        // The last page's address is in the last piece.
+        nth(self.end.saturating_sub(PAGE_SIZE))
+            .saturating_sub(nth(self.start))
+            .saturating_add(1)
+    }
+
     /// What of it lies between `start` and `end`, page addresses.
     pub(crate) fn within(self, start: PageAddr, end: PageAddr) -> Option<Self> {
         let (start, end) = (self.start.max(start.0), self.end.min(end.0));
@@ -161,6 +171,30 @@ mod tests {
 
     fn range(first_page: usize, nr_pages: usize) -> Result<PageRange> {
         PageRange::covering(first_page * PAGE_SIZE, nr_pages * PAGE_SIZE)?.ok_or(EINVAL)
+    }
+
+    #[test]
+    fn chunks_are_as_many_as_can_be_taken() -> Result {
+        const SIZE: usize = 4;
+
+        // At the start of a chunk, at its end, and within; short, as long as one, and longer.
+        for first in SIZE..3 * SIZE {
+            for pages in 1..3 * SIZE {
+                let all = range(first, pages)?;
+                let (mut taken, mut rest) = (0, Some(all));
+
+                while let Some(range) = rest {
+                    let (chunk, next) = range.chunk(SIZE * PAGE_SIZE);
+
+                    assert_eq!(chunk.start(), range.start());
+                    assert!(chunk.pages() <= SIZE);
+                    taken += 1;
+                    rest = next;
+                }
+                assert_eq!(taken, all.nr_chunks(SIZE * PAGE_SIZE));
+            }
+        }
+        Ok(())
     }
 
     #[test]

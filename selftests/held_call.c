@@ -108,7 +108,7 @@ static void map_memory(struct held_call *h)
 	h->elsewhere = map_region(1);
 	h->cold = mmap(NULL, page_size, PROT_READ, MAP_SHARED, h->file, HELD_NR_PAGES * page_size);
 	stop_unless(h->cold != MAP_FAILED, "mmap");
-	h->addr = map_region(HELD_NR_PAGES);
+	h->addr = map_region_across(HELD_NR_PAGES);
 	/* For writing: each page has a fault of its own then, and none comes in with another. */
 	stop_unless(mmap(h->addr, HELD_NR_PAGES * page_size, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_FIXED, h->file, 0) == h->addr, "mmap");

@@ -47,6 +47,12 @@ void call_on_model(const struct call *call, struct model *m, struct answer *answ
 	}
 }
 
+/* Alone now and then, and not alone now and then, if there is work for two. */
+static __u32 nr_workers(const struct call *call)
+{
+	return 1 + call->range->addr / page_size % 2;
+}
+
 static void lock_on_kernel(struct call *call, int dev)
 {
 	struct mlock_rs_lock res = {
@@ -62,8 +68,7 @@ static void lock_on_kernel(struct call *call, int dev)
 		res.flags = MLOCK_RS_LOCK_YIELD;
 		res.slice_us = 1;
 	}
-	/* Other calls alone now and then, and not alone now and then. */
-	res.nr_workers = call->range->addr / page_size % 4 ? 1 : 2;
+	res.nr_workers = nr_workers(call);
 	ret = mlock_rs_call(dev, &res);
 
 	call->answer = (struct answer) {
@@ -74,6 +79,7 @@ static void lock_on_kernel(struct call *call, int dev)
 		.min_vmas = res.nr_vmas,
 		.max_vmas = res.nr_vmas,
 	};
+	call->nr_helpers = res.nr_helpers;
 }
 
 static void unlock_on_kernel(struct call *call, int dev)
@@ -93,9 +99,14 @@ static void unlock_on_kernel(struct call *call, int dev)
 
 static void lockv_on_kernel(struct call *call, int dev)
 {
-	struct mlock_rs_lockv res;
-	int ret = mlock_rs_lockv(dev, call->range, call->nr_ranges, 0, &res);
+	struct mlock_rs_lockv res = {
+		.ranges = (uintptr_t)call->range,
+		.nr_ranges = call->nr_ranges,
+		.nr_workers = nr_workers(call),
+	};
+	int ret = mlock_rs_lockv_call(dev, &res);
 
+	call->nr_helpers = res.nr_helpers;
 	call->answer = (struct answer) {
 		.error = -ret == (int)res.error ? -ret : CONTRADICTION,
 		.changed = res.locked,

@@ -26,6 +26,8 @@ struct call {
 	/* It took effect somewhere between these two. No two of a history are the same. */
 	__u64 begin, end;
 	struct answer answer;
+	/* What no model knows: how many threads helped. */
+	unsigned int nr_helpers;
 };
 
 #define HISTORY_THREADS	5

@@ -69,6 +69,7 @@ static pid_t start_held_back(struct __test_metadata *_metadata, struct lock_call
 
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(wait_held_back(child, call));
+	ASSERT_EQ(call->nr_workers > 1 ? 2 : 1, status_number(child, "Threads:"));
 	return child;
 }
 
@@ -135,6 +136,7 @@ static void expect_locked(struct __test_metadata *_metadata, pid_t pid,
 	EXPECT_EQ(0, call->res.fail_addr);
 	EXPECT_EQ(call->len, call->res.locked);
 	EXPECT_EQ(call->len, call->res.populated);
+	EXPECT_EQ(call->nr_workers > 1, call->res.nr_helpers);
 	EXPECT_STREQ(all('L', nr_pages), call->states);
 }
 
@@ -196,7 +198,7 @@ FIXTURE_SETUP(fuse)
 		SKIP(return, "no FUSE: %s", strerror(errno));
 	self->file = fuse_open(self->server);
 	ASSERT_LE(0, self->file);
-	self->addr = map_region(NR_PAGES);
+	self->addr = map_region_across(NR_PAGES);
 	ASSERT_EQ(self->addr, mmap(self->addr, NR_PAGES * page_size,
 				   PROT_READ | (variant->writable ? PROT_WRITE : 0),
 				   MAP_PRIVATE | MAP_FIXED, self->file, 0));
@@ -221,6 +223,8 @@ TEST_F(fuse, sigkill)
 	ASSERT_LT(0, child);
 	ASSERT_TRUE(fuse_wait_held(self->server, HANG_MS));
 	ASSERT_TRUE(wait_held_back(child, self->call));
+	/* The helper has to go as well. */
+	ASSERT_EQ(self->call->nr_workers > 1 ? 2 : 1, status_number(child, "Threads:"));
 	expect_killed(_metadata, child, self->call);
 }
 

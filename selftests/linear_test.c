@@ -214,6 +214,16 @@ static unsigned int nr_stale(const struct history *h)
 	return nr;
 }
 
+static unsigned int nr_helped(const struct history *h)
+{
+	unsigned int nr = 0;
+	size_t i;
+
+	for (i = 0; i < h->nr_calls; i++)
+		nr += !!h->call[i].nr_helpers;
+	return nr;
+}
+
 static bool enough(unsigned int histories, __u64 begin)
 {
 	const char *seconds = getenv("STORM_SECONDS");
@@ -255,7 +265,7 @@ FIXTURE_SETUP(linear)
 		ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
 		ASSERT_EQ(0, drop_privileges(0));
 	}
-	a->start = (uintptr_t)map_region(NR_PAGES);
+	a->start = (uintptr_t)map_region_across(NR_PAGES);
 	a->history.start = a->start;
 	a->history.nr_pages = NR_PAGES;
 	a->history.limit_pages = variant->limit_pages;
@@ -283,7 +293,7 @@ FIXTURE_TEARDOWN(linear)
 
 TEST_F_TIMEOUT(linear, every_history_has_an_order, HANG_SECONDS)
 {
-	unsigned int histories = 0, overlapping = 0, looks_inside = 0, stale = 0;
+	unsigned int histories = 0, overlapping = 0, looks_inside = 0, stale = 0, helped = 0;
 	const struct history *h = &self->arena.history;
 	unsigned long calls = 0, most_states = 0;
 	__u64 begin = now_ns();
@@ -296,6 +306,7 @@ TEST_F_TIMEOUT(linear, every_history_has_an_order, HANG_SECONDS)
 		calls += h->nr_calls;
 		overlapping += history_overlaps(h);
 		stale += nr_stale(h);
+		helped += nr_helped(h);
 		ASSERT_TRUE(linearizable(h, &search)) {
 			TH_LOG("no order explains history %u: SEED=%llu", histories, seed);
 			history_print(h);
@@ -307,9 +318,12 @@ TEST_F_TIMEOUT(linear, every_history_has_an_order, HANG_SECONDS)
 	}
 	TH_LOG("%u histories of %lu calls in %llu ms: %u overlap, %u QUERYs found a LOCK at work",
 	       histories, calls, (now_ns() - begin) / 1000000, overlapping, looks_inside);
-	TH_LOG("%u LOCKs with YIELD lost a page, at most %lu states looked at", stale, most_states);
+	TH_LOG("%u LOCKs with YIELD lost a page, %u calls had help, at most %lu states looked at",
+	       stale, helped, most_states);
 	/* One call after the other would be a test of the model only. */
 	EXPECT_LT(histories / 10, overlapping);
+	if (mlock_rs_has(self->arena.dev, MLOCK_RS_FEATURE_WORKERS))
+		EXPECT_LT(histories / 10, helped);
 }
 
 TEST_HARNESS_MAIN

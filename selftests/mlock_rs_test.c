@@ -90,6 +90,18 @@ int mlock_rs_unlock(int fd, const void *addr, size_t len, struct mlock_rs_unlock
 	return ret;
 }
 
+int mlock_rs_lockv_call(int fd, struct mlock_rs_lockv *arg)
+{
+	arg->locked = -1;
+	arg->populated = -1;
+	arg->fail_addr = -1;
+	arg->nr_vmas = -1;
+	arg->error = -1;
+	arg->nr_helpers = -1;
+	arg->nr_gaps = -1;
+	return ioctl(fd, MLOCK_RS_LOCKV, arg) ? -errno : 0;
+}
+
 int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32 flags,
 		   struct mlock_rs_lockv *res)
 {
@@ -97,15 +109,8 @@ int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32
 		.ranges = (uintptr_t)ranges,
 		.nr_ranges = nr,
 		.flags = flags,
-		.locked = -1,
-		.populated = -1,
-		.fail_addr = -1,
-		.nr_vmas = -1,
-		.error = -1,
-		.nr_helpers = -1,
-		.nr_gaps = -1,
 	};
-	int ret = ioctl(fd, MLOCK_RS_LOCKV, &arg) ? -errno : 0;
+	int ret = mlock_rs_lockv_call(fd, &arg);
 
 	if (res)
 		*res = arg;
@@ -598,6 +603,26 @@ char *map_region(size_t nr_pages)
 	region = mmap(guard + page_size, nr_pages * page_size, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	must(region != MAP_FAILED, "mmap");
+	no_huge_pages(region, nr_pages * page_size);
+	return region;
+}
+
+char *map_region_across(size_t nr_pages)
+{
+	const size_t half = nr_pages / 2 * page_size, len = (nr_pages + 2) * page_size;
+	char *room = mmap(NULL, len + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *boundary, *region;
+
+	must(room != MAP_FAILED, "mmap");
+	boundary = room + page_size + half;
+	boundary += -(uintptr_t)boundary & (HUGE_SIZE - 1);
+	region = boundary - half;
+	/* As if it had been mapped alone, with a page on both sides. */
+	if (region - page_size > room)
+		munmap(room, region - page_size - room);
+	munmap(region - page_size + len, room + HUGE_SIZE - (region - page_size));
+	must(mmap(region, nr_pages * page_size, PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == region, "mmap");
 	no_huge_pages(region, nr_pages * page_size);
 	return region;
 }

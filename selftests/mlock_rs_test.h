@@ -36,6 +36,7 @@ int mlock_rs_call(int fd, struct mlock_rs_lock *arg);
 /* LOCK with flags, and the other ioctls, in the same way. */
 int mlock_rs_flags(int fd, const void *addr, size_t len, __u32 flags, struct mlock_rs_lock *res);
 int mlock_rs_unlock(int fd, const void *addr, size_t len, struct mlock_rs_unlock *res);
+int mlock_rs_lockv_call(int fd, struct mlock_rs_lockv *arg);
 int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32 flags,
 		   struct mlock_rs_lockv *res);
 int mlock_rs_unlockv(int fd, const struct mlock_rs_range *ranges, size_t nr,
@@ -128,6 +129,11 @@ size_t locked_bytes(const struct snapshot *s);
 
 /* An anonymous, writable VMA of its own: PROT_NONE on both sides keeps it from merging. */
 char *map_region(size_t nr_pages);
+/*
+ * The same, with a multiple of HUGE_SIZE in the middle: two chunks of work, so that another thread
+ * can help to populate it.
+ */
+char *map_region_across(size_t nr_pages);
 void unmap_region(char *region, size_t nr_pages);
 
 /* Memory that is never resident by accident: no huge pages. */

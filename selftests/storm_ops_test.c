@@ -77,7 +77,7 @@ struct arena {
 	bool quit;
 	/* The first answer that nobody may give: which operation, and its errno. */
 	atomic_int wrong_op, wrong_errno;
-	atomic_uint locked, refused;
+	atomic_uint locked, refused, helped;
 	struct thread thread[NR_THREADS];
 };
 
@@ -92,6 +92,16 @@ static struct piece random_piece(struct thread *t)
 	size_t first = random_number(&t->random) % (ARENA_PAGES - nr_pages + 1);
 
 	return (struct piece){ t->arena->addr + first * page_size, nr_pages * page_size };
+}
+
+/* A piece in which another thread can help to populate: some of it lies in each huge page. */
+static struct piece random_piece_across(struct thread *t)
+{
+	size_t before = 1 + random_number(&t->random) % (MAX_PAGES / 2);
+	size_t after = 1 + random_number(&t->random) % (MAX_PAGES / 2);
+
+	return (struct piece){ t->arena->addr + HUGE_SIZE - before * page_size,
+			       (before + after) * page_size };
 }
 
 static int fill(const struct piece *p)
@@ -211,7 +221,7 @@ static int op_touch(struct thread *t)
 
 static int lock_piece(struct thread *t, __u32 flags, __u32 nr_workers)
 {
-	struct piece p = random_piece(t);
+	struct piece p = nr_workers > 1 ? random_piece_across(t) : random_piece(t);
 	struct mlock_rs_lock arg = {
 		.addr = (uintptr_t)p.addr,
 		.len = p.len,
@@ -223,6 +233,8 @@ static int lock_piece(struct thread *t, __u32 flags, __u32 nr_workers)
 	int ret = ioctl(t->arena->dev, MLOCK_RS_LOCK, &arg) ? -errno : 0;
 
 	atomic_fetch_add(ret ? &t->arena->refused : &t->arena->locked, 1);
+	if (arg.nr_helpers)
+		atomic_fetch_add(&t->arena->helped, 1);
 	if (-ret != (int)arg.error || arg.locked > p.len)
 		return -EBADMSG;
 	if (!ret && (arg.populated != populated || arg.fail_addr || !arg.nr_vmas))
@@ -458,7 +470,10 @@ TEST_F_TIMEOUT(storm, every_operation_at_once, HANG_SECONDS)
 	close(a.memfd);
 	/* Nor has a page kept its mark: it would never be reclaimed. */
 	EXPECT_TRUE(mlocked_returns_to(mlocked));
-	TH_LOG("%u rounds, %u locked, %u refused", rounds, a.locked, a.refused);
+	TH_LOG("%u rounds, %u locked, %u refused, %u had help", rounds, a.locked, a.refused,
+	       a.helped);
+	if (mlock_rs_has(self->dev, MLOCK_RS_FEATURE_WORKERS))
+		EXPECT_LT(0, a.helped);
 }
 
 struct locker {
@@ -497,7 +512,7 @@ static void lock_until_the_end(int dev, __u64 random, enum end how)
 
 		lockers[i].dev = dev;
 		lockers[i].arg.len = 256 * page_size;
-		lockers[i].arg.addr = (uintptr_t)map_region(256);
+		lockers[i].arg.addr = (uintptr_t)map_region_across(256);
 		/* One of them strict and alone, the other one not. */
 		lockers[i].arg.flags = i ? MLOCK_RS_LOCK_YIELD : 0;
 		lockers[i].arg.nr_workers = i + 1;

@@ -275,13 +275,13 @@ static unsigned int check_pages(struct __test_metadata *_metadata, const struct 
 
 TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
 {
-	unsigned int calls = 0, locked = 0, refused = 0, stale = 0, lost = 0, i;
+	unsigned int calls = 0, locked = 0, refused = 0, stale = 0, lost = 0, helped = 0, i;
 	const size_t before = vmlck();
 	__u64 end = now_ns() + ns_of(variant->is_mlock);
 	static struct chaos c;
 	struct snapshot now;
 
-	c.addr = map_region(CHAOS_PAGES);
+	c.addr = map_region_across(CHAOS_PAGES);
 	atomic_store(&c.calm_ns, CALM_NS);
 	for (i = 0; i < CHAOS_THREADS; i++) {
 		c.thread[i].chaos = &c;
@@ -333,6 +333,7 @@ TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
 			EXPECT_EQ(ret ? 0 : CHAOS_PAGES * page_size, res.locked);
 			EXPECT_EQ(ret ? 0 : CHAOS_PAGES * page_size, res.populated);
 		}
+		helped += !variant->is_mlock && res.nr_helpers;
 		lost += check_pages(_metadata, &c, ret, variant->is_mlock) > 0;
 		/* Whatever happened, the accounting follows the VMAs. */
 		take_snapshot(&now);
@@ -347,6 +348,8 @@ TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
 	EXPECT_EQ(before, vmlck());
 	TH_LOG("%u calls: %u locked, %u refused, %u lost a page and said so; %u did not say so",
 	       calls, locked, refused, stale, lost);
+	/* Whether there was anything to do for them or not. */
+	EXPECT_EQ(variant->nr_workers > 1 ? locked + stale : 0, helped);
 }
 
 TEST_HARNESS_MAIN

@@ -122,8 +122,8 @@ FIXTURE_SETUP(memory)
 		if (read_number(NR_HUGEPAGES) < 3)
 			SKIP(return, "no hugetlb pages");
 	}
-	/* Room to align it, and then a VMA of its own. */
-	self->addr = map_region((4 * self->unit) / page_size);
+	/* Room to align it, and then a VMA of its own; two chunks of work in any case. */
+	self->addr = map_region_across((4 * self->unit) / page_size);
 	self->addr = (char *)(((uintptr_t)self->addr + self->unit - 1) & ~(self->unit - 1));
 	if (variant->memory == ANONYMOUS)
 		flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -376,6 +376,7 @@ static void expect_yielded(struct __test_metadata *_metadata, FIXTURE_DATA(memor
 	EXPECT_EQ(0, lock_yield(self, 0, nr_workers));
 	stop_handler(&handler, thread);
 	EXPECT_EQ(0, handler.failed);
+	EXPECT_EQ(nr_workers - 1, self->res.nr_helpers);
 	EXPECT_EQ(3 * self->unit, self->res.populated);
 	EXPECT_EQ(variant->memory == HUGETLB ? 0 : 3 * self->unit, self->res.locked);
 	EXPECT_EQ(nr_pages, resident_pages(self->addr, nr_pages));

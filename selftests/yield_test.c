@@ -371,6 +371,7 @@ TEST_F_TIMEOUT(signals, end_an_interruptible_call, HELD_TEST_SECONDS)
 	ASSERT_TRUE(held_returns(h, CALL));
 	EXPECT_EQ(-EINTR, h->thread[CALL].ret);
 	EXPECT_EQ(EINTR, h->res.error);
+	EXPECT_EQ(h->nr_workers - 1, h->res.nr_helpers);
 	EXPECT_EQ(HELD_NR_PAGES * page_size, h->res.locked);
 	EXPECT_EQ(HELD_PAGE * page_size, h->res.populated);
 	EXPECT_EQ((uintptr_t)h->addr + HELD_PAGE * page_size, h->res.fail_addr);
@@ -396,6 +397,7 @@ TEST_F_TIMEOUT(signals, do_not_end_another_call, HELD_TEST_SECONDS)
 	fuse_release(h->server);
 	ASSERT_TRUE(held_returns(h, CALL));
 	EXPECT_EQ(0, h->thread[CALL].ret);
+	EXPECT_EQ(h->nr_workers - 1, h->res.nr_helpers);
 	EXPECT_STREQ("LLLLLLLL", held_states(h));
 }
 
@@ -425,6 +427,7 @@ TEST_F_TIMEOUT(signals, that_are_blocked_end_nothing, HELD_TEST_SECONDS)
 	fuse_release(h->server);
 	ASSERT_TRUE(held_returns(h, CALL));
 	EXPECT_EQ(0, h->thread[CALL].ret);
+	EXPECT_EQ(h->nr_workers - 1, h->res.nr_helpers);
 	EXPECT_STREQ("LLLLLLLL", held_states(h));
 }
 

@@ -93,6 +93,8 @@ struct mlock_rs_range {
  * @nr_workers: [in] How many threads populate, the caller among them: up to
  *              %MLOCK_RS_MAX_WORKERS. 1 is the caller alone. 0 lets the module choose, up to the
  *              number of CPUs that the caller may run on, and not more than the range is worth.
+ *              Work is handed out in pieces that end at addresses which are multiples of 2 MiB:
+ *              never more threads than the range has of these.
  *              The threads that help are threads of the caller's process for as long as the call
  *              takes (same memory policy, cpuset, cgroup, credentials), and count against its
  *              RLIMIT_NPROC; if they cannot be had, fewer help. When the call returns they do
