@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "mlock_rs_test.h"
+
 /* Nothing that works takes as long as this. */
 #define HANG_MS		20000
 
@@ -42,5 +44,19 @@ bool wait_in(pid_t tid, const char *function);
 
 /* For loops: sleeps a little, and returns whether it has gone on since @begin for HANG_MS. */
 bool give_up(unsigned long long begin);
+
+/*
+ * Waits until @cond holds, and returns whether it does: ASSERT_TRUE(comes_about(...)). To assert
+ * !give_up() in a loop without braces would not leave the loop.
+ */
+#define comes_about(cond) \
+	__extension__({ \
+		unsigned long long begin__ = now_ns(); \
+		bool cond__; \
+\
+		while (!(cond__ = (cond)) && !give_up(begin__)) \
+			; \
+		cond__; \
+	})
 
 #endif /* MLOCK_RS_THREAD_STATE_H */

@@ -142,20 +142,17 @@ static void *lock_in_thread(void *arg)
  */
 static void begin(struct __test_metadata *_metadata, FIXTURE_DATA(ungoverned) * self)
 {
-	__u64 start = now_ns();
 	pid_t tid;
 
 	self->vmlck = vmlck() + (self->nr_pages + 1) * page_size;
 	fuse_hold(self->server, 0);
 	ASSERT_EQ(0, pthread_create(&self->thread, NULL, lock_in_thread, self));
 	ASSERT_TRUE(fuse_wait_held(self->server, HANG_MS));
-	while (vmlck() != self->vmlck ||
-	       resident_pages(self->addr, self->nr_pages) < self->nr_pages)
-		ASSERT_FALSE(give_up(start));
+	ASSERT_TRUE(comes_about(vmlck() == self->vmlck &&
+				resident_pages(self->addr, self->nr_pages) == self->nr_pages));
 	/* Of all pages, only the last one is a reason to sleep. */
 	tid = atomic_load(&self->tid);
-	while (thread_state(tid) == 'R')
-		ASSERT_FALSE(give_up(start));
+	ASSERT_TRUE(comes_about(thread_state(tid) != 'R'));
 	if (!self->with_mlock)
 		ASSERT_TRUE(wait_waits(tid));
 	ASSERT_FALSE(atomic_load(&self->returned));
@@ -422,7 +419,6 @@ TEST_F(ungoverned, fuse_invalidation)
 {
 	const struct fuse_options options = { .nr_pages = NR_PAGES };
 	struct fuse_server *server = fuse_start(&options);
-	__u64 start = now_ns();
 	int file;
 
 	ASSERT_NE(NULL, server);
@@ -432,8 +428,7 @@ TEST_F(ungoverned, fuse_invalidation)
 				   MAP_SHARED | MAP_FIXED, file, 0));
 	begin(_metadata, self);
 	fuse_invalidate(server, TAKEN);
-	while (resident_pages(self->addr + TAKEN * page_size, 1))
-		ASSERT_FALSE(give_up(start));
+	ASSERT_TRUE(comes_about(!resident_pages(self->addr + TAKEN * page_size, 1)));
 	end(_metadata, self);
 	EXPECT_STREQ("LLlLLLLLL", states(self->addr, NR_PAGES + 1));
 	EXPECT_EQ(page_byte(TAKEN), self->addr[TAKEN * page_size]);
