@@ -9,8 +9,10 @@
 //! them.
 //!
 //! A worker that is stopped (SIGSTOP, a debugger, a freezer) ends when it goes on.
-//! `vhost_task_stop()` waits for that, and nothing would end the wait of the caller, who is to stop
-//! too. So it is left to a workqueue, and the caller waits for it as long as no signal arrives.
+//! `vhost_task_stop()` waits for that, and nothing would end the wait. So it is called by a
+//! workqueue, and not before each worker of the call has run once more and seen that it is to go.
+//! Only one that is stopped after that holds a thread of the workqueue up, as a debugger can do it.
+//! The caller, who is to stop too, waits as long as no signal arrives.
 
 use super::{
     fault::{
@@ -35,8 +37,11 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Full,
+            Relaxed,
+            Release, //
         },
         Arc,
         CondVar,
@@ -86,19 +91,37 @@ pub(crate) trait Work: Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// `task` was made by `vhost_task_create()`, started, and not stopped yet. `work`, its argument, is
-/// from an [`Arc::into_raw`] of a `W`.
+/// `task` was made by `vhost_task_create()`, started, and not stopped yet. `member`, its argument,
+/// is from an [`Arc::into_raw`] of a `Member<W>`.
 struct Worker<W: Work> {
     task: *mut bindings::vhost_task,
-    work: *mut c_void,
-    _work: PhantomData<Arc<W>>,
+    member: *mut c_void,
+    _member: PhantomData<Arc<Member<W>>>,
 }
 
-// SAFETY: Any thread may wake it up and stop it, and `W` is `Send` and `Sync`.
+// SAFETY: Any thread may wake it up and stop it, and `Member<W>` is `Send` and `Sync`.
 unsafe impl<W: Work> Send for Worker<W> {}
 
+/// What a worker knows.
+struct Member<W: Work> {
+    work: Arc<W>,
+    crew: Arc<Crew<W>>,
+    /// Whether it has left the crew. Only the worker looks.
+    left: Atomic<bool>,
+}
+
+impl<W: Work> Member<W> {
+    /// The worker is not going to do any more. By the worker itself.
+    fn leave(&self) {
+        if !self.left.load(Relaxed) {
+            self.left.store(true, Relaxed);
+            Crew::leave(&self.crew);
+        }
+    }
+}
+
 impl<W: Work> Worker<W> {
-    /// Start a worker. It sleeps until there is work and somebody wakes it up.
+    /// Start a worker of `crew`. It sleeps until there is work and somebody wakes it up.
     ///
     /// # Errors
     ///
@@ -106,11 +129,19 @@ impl<W: Work> Worker<W> {
     /// - ENOMEM: no memory for a thread.
     /// - EOPNOTSUPP: the kernel has no user workers (CONFIG_VHOST_TASK).
     /// - Others that fork(2) has, also because a signal is pending.
-    fn start(work: Arc<W>) -> Result<Self> {
+    fn start(crew: &Arc<Crew<W>>, work: &Arc<W>) -> Result<Self> {
         if !AVAILABLE {
             return Err(EOPNOTSUPP);
         }
-        let work = Arc::into_raw(work).cast::<c_void>().cast_mut();
+        let member = Arc::new(
+            Member {
+                work: work.clone(),
+                crew: crew.clone(),
+                left: Atomic::new(false),
+            },
+            GFP_KERNEL,
+        )?;
+        let member = Arc::into_raw(member).cast::<c_void>().cast_mut();
 
         // SAFETY: The functions take what `Arc::into_raw()` returned, which is valid until the
         // worker has been stopped, and the name is a C string.
@@ -118,24 +149,25 @@ impl<W: Work> Worker<W> {
             bindings::vhost_task_create(
                 Some(Self::run),
                 Some(Self::killed),
-                work,
+                member,
                 c"mlock_rs".as_char_ptr(),
             )
         };
         match from_err_ptr(task) {
             Ok(task) => {
+                crew.present.add(1, Relaxed);
                 // SAFETY: It was just made.
                 unsafe { bindings::vhost_task_start(task) };
                 // INVARIANT: As above.
                 Ok(Self {
                     task,
-                    work,
-                    _work: PhantomData,
+                    member,
+                    _member: PhantomData,
                 })
             }
             Err(error) => {
                 // SAFETY: From `Arc::into_raw()` above, and nobody else has it.
-                drop(unsafe { Arc::from_raw(work.cast::<W>()) });
+                drop(unsafe { Arc::from_raw(member.cast::<Member<W>>()) });
                 Err(error)
             }
         }
@@ -154,20 +186,24 @@ impl<W: Work> Worker<W> {
     ///
     /// # Safety
     ///
-    /// `data` is from an [`Arc::into_raw`] of a `W` and stays valid during the call.
+    /// `data` is from an [`Arc::into_raw`] of a `Member<W>` and stays valid during the call.
     unsafe extern "C" fn run(data: *mut c_void) -> bool {
         // SAFETY: By the contract of this function.
-        let work = unsafe { &*data.cast::<W>() };
+        let member = unsafe { &*data.cast::<Member<W>>() };
 
-        // The state is TASK_INTERRUPTIBLE since before this look, so that no wake-up is lost.
-        if !work.is_there() || fatal_signal_pending() {
+        // The state is TASK_INTERRUPTIBLE since before these looks, so that no wake-up is lost.
+        if member.crew.over.load(Acquire) {
+            member.leave();
+            return false;
+        }
+        if !member.work.is_there() || fatal_signal_pending() {
             return false;
         }
         // SAFETY: The current task is valid, and only it sets its own state to running.
         unsafe { (&raw mut (*bindings::get_current()).__state).write_volatile(TASK_RUNNING) };
         let task = current!();
         if let Some(mm) = CallerMm::new(task) {
-            work.work(&mm);
+            member.work.work(&mm);
         }
         true
     }
@@ -176,8 +212,11 @@ impl<W: Work> Worker<W> {
     ///
     /// # Safety
     ///
-    /// May be called with anything.
-    unsafe extern "C" fn killed(_data: *mut c_void) {}
+    /// As for [`Self::run`].
+    unsafe extern "C" fn killed(data: *mut c_void) {
+        // SAFETY: By the contract of this function.
+        unsafe { &*data.cast::<Member<W>>() }.leave();
+    }
 }
 
 impl<W: Work> Drop for Worker<W> {
@@ -188,21 +227,41 @@ impl<W: Work> Drop for Worker<W> {
             unsafe { bindings::vhost_task_stop(self.task) };
         }
         // SAFETY: By the type invariants, and nobody uses it any more.
-        drop(unsafe { Arc::from_raw(self.work.cast::<W>()) });
+        drop(unsafe { Arc::from_raw(self.member.cast::<Member<W>>()) });
     }
 }
 
 /// The workers of a call.
 #[pin_data]
 struct Crew<W: Work> {
+    /// Each of them has a reference to the crew, until they are taken out to end.
     #[pin]
     workers: SpinLock<KVec<Worker<W>>>,
+    /// There will be no more work: who sees that leaves.
+    over: Atomic<bool>,
+    /// How many have not left: the caller, and workers.
+    present: Atomic<i32>,
     #[pin]
     dismissal: kernel::workqueue::Work<Crew<W>>,
     #[pin]
     dismissed: SpinLock<bool>,
     #[pin]
     ended: CondVar,
+    _place: Place,
+}
+
+impl<W: Work> Crew<W> {
+    /// One has left, the caller or a worker. The last one sees to it that the workers end.
+    fn leave(this: &Arc<Self>) {
+        if this.present.fetch_add(-1, Full) > 1 {
+            return;
+        }
+        // There is a queue, as the device comes after it, and the crew is enqueued nowhere else. If
+        // it could not be, the workers would stay, and with them the reference to the module.
+        if let Some(queue) = QUEUE.as_ref() {
+            let _ = queue.get().enqueue(this.clone());
+        }
+    }
 }
 
 impl_has_work! {
@@ -219,7 +278,6 @@ impl<W: Work> WorkItem for Crew<W> {
         *this.dismissed.lock() = true;
         this.ended.notify_all();
         drop(this);
-        CREWS.add(-1, Relaxed);
         // SAFETY: [`Workers::drop`] has got a reference. The module stays until its workqueue is
         // destroyed, and that waits for this function.
         unsafe { bindings::module_put(this_module()) };
@@ -240,21 +298,24 @@ impl<W: Work> Workers<W> {
     ///
     /// ENOMEM: no memory for what it takes to keep them.
     pub(crate) fn hire(work: &Arc<W>, wanted: usize) -> Result<Option<Self>> {
-        if !AVAILABLE || CREWS.load(Relaxed) >= CREWS_MAX {
+        let Some(place) = AVAILABLE.then(Place::take).flatten() else {
             return Ok(None);
-        }
+        };
         let crew = Arc::pin_init(
             pin_init!(Crew {
                 workers <- new_spinlock!(KVec::new()),
+                over: Atomic::new(false),
+                present: Atomic::new(1),
                 dismissal <- new_work!("mlock_rs::Crew::dismissal"),
                 dismissed <- new_spinlock!(false),
                 ended <- new_condvar!(),
+                _place: place,
             }),
             GFP_KERNEL,
         )?;
         let mut workers = KVec::with_capacity(wanted, GFP_KERNEL)?;
         while workers.len() < wanted {
-            let Ok(worker) = Worker::start(work.clone()) else {
+            let Ok(worker) = Worker::start(&crew, work) else {
                 break;
             };
             workers.push(worker, GFP_KERNEL)?;
@@ -264,7 +325,6 @@ impl<W: Work> Workers<W> {
             return Ok(None);
         }
         *crew.workers.lock() = workers;
-        CREWS.add(1, Relaxed);
         Ok(Some(Self { crew, number }))
     }
 
@@ -283,18 +343,11 @@ impl<W: Work> Workers<W> {
 
 impl<W: Work> Drop for Workers<W> {
     fn drop(&mut self) {
-        let Some(queue) = QUEUE.as_ref() else {
-            // Unreachable: the device comes after the workqueue.
-            return;
-        };
         // SAFETY: This is code of the module, so that there is a reference already.
         unsafe { bindings::__module_get(this_module()) };
-        // Cannot fail: it is enqueued here and nowhere else.
-        if queue.get().enqueue(self.crew.clone()).is_err() {
-            // SAFETY: It was just got.
-            unsafe { bindings::module_put(this_module()) };
-            return;
-        }
+        self.crew.over.store(true, Release);
+        self.wake();
+        Crew::leave(&self.crew);
         let mut dismissed = self.crew.dismissed.lock();
         while !*dismissed {
             if self.crew.ended.wait_interruptible_freezable(&mut dismissed) {
@@ -317,10 +370,27 @@ impl<W: Work> Drop for Workers<W> {
 const PATIENCE: u32 = 20;
 const PATIENCE_MICROS: u32 = 100;
 
-/// Calls that have workers now, or that wait for stopped ones to end. Each keeps a thread of the
-/// workqueue, which has 1024 by default, so that there is a limit; beyond it callers are alone.
+/// Calls that have workers now, or that wait for stopped ones to end. Somebody who stops them again
+/// and again could have any number, so that there is a limit; beyond it callers are alone.
 static CREWS: Atomic<i32> = Atomic::new(0);
 const CREWS_MAX: i32 = 512;
+
+/// A place for a crew, which is free again when this is dropped.
+struct Place(());
+
+impl Place {
+    fn take() -> Option<Self> {
+        // Counted before it is known whether it is one too many, so that there are never more.
+        let place = CREWS.fetch_add(1, Relaxed);
+        Some(Self(())).filter(|_| place < CREWS_MAX)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        CREWS.add(-1, Relaxed);
+    }
+}
 
 /// The workqueue on which workers end.
 static QUEUE: SetOnce<QueuePtr> = SetOnce::new();

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -15,7 +16,9 @@
 #include <sys/syscall.h>
 
 #include "held_call.h"
+#include "memcg.h"
 #include "mlock_rs_test.h"
+#include "thread_state.h"
 
 #define HELD_PAGE	5UL
 #define EXIT_STATUS	42
@@ -254,6 +257,82 @@ TEST_F_TIMEOUT(stop, sigstop_and_sigcont, HELD_TEST_SECONDS)
 	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
 	ASSERT_EQ(0, kill(pid, SIGCONT));
 	expect_success(_metadata, h);
+}
+
+/* Threads of the workqueues that are in an uninterruptible sleep. */
+static unsigned int nr_stuck_kworkers(void)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	unsigned int nr = 0;
+	char name[64], comm[32], state;
+
+	if (!proc)
+		abort();
+	while ((entry = readdir(proc))) {
+		FILE *stat;
+
+		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
+			continue;
+		snprintf(name, sizeof(name), "/proc/%.16s/stat", entry->d_name);
+		stat = fopen(name, "re");
+		if (!stat)
+			continue;
+		if (fscanf(stat, "%*d (%31[^)]) %c", comm, &state) == 2)
+			nr += state == 'D' && !strncmp(comm, "kworker", 7);
+		fclose(stat);
+	}
+	closedir(proc);
+	return nr;
+}
+
+static bool wait_frozen(const struct memcg *group)
+{
+	unsigned long long begin = now_ns();
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/cgroup.events", group->dir);
+	while (read_field(path, "frozen ") != 1)
+		if (give_up(begin))
+			return false;
+	return true;
+}
+
+/*
+ * The thread that helps is frozen with all others, and cannot end before it goes on. Nobody waits
+ * for it without a way out: the kernel would call that a hung task.
+ */
+TEST_F_TIMEOUT(stop, frozen_group, HELD_TEST_SECONDS)
+{
+	struct held_call *h = self->held;
+	const long threads = status_number(h->pid, "Threads:");
+	const long helpers = variant->run == held_lock;
+	unsigned int looks = 0;
+	struct memcg group = {};
+	char pid[16];
+
+	if (memcg_create(&group, "interleave_end_test"))
+		SKIP(return, "no control groups");
+	snprintf(pid, sizeof(pid), "%d", h->pid);
+	ASSERT_EQ(0, memcg_set(&group, "cgroup.procs", pid));
+	h->nr_workers = 2;
+	ASSERT_TRUE(held_back(h, variant->run, HELD_NR_PAGES, HELD_PAGE));
+	ASSERT_EQ(0, memcg_set(&group, "cgroup.freeze", "1"));
+	/* The call goes on, and freezes when it is over. */
+	fuse_release(h->server);
+	EXPECT_TRUE(wait_frozen(&group));
+	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
+	EXPECT_EQ(threads + helpers, status_number(h->pid, "Threads:"));
+	/* Whatever they are busy with otherwise, it does not take so long. */
+	while (nr_stuck_kworkers() && looks++ < 50)
+		usleep(20000);
+	EXPECT_GT(50, looks);
+	ASSERT_EQ(0, memcg_set(&group, "cgroup.freeze", "0"));
+	expect_success(_metadata, h);
+	EXPECT_EQ(helpers, h->res.nr_helpers);
+	ASSERT_TRUE(comes_about(status_number(h->pid, "Threads:") == threads));
+	write_text("/sys/fs/cgroup/cgroup.procs", pid);
+	memcg_destroy(&group);
 }
 
 /* A debugger can attach and look at the memory; the thread in the call stops when it is over. */
