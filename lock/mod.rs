@@ -176,7 +176,7 @@ fn change(request: &Request, progress: &Progress) -> Result<Outcome, Failure> {
     let edits = commit::Edits::room_for(ranges)?;
     let mut helpers = None;
     if mode == LockMode::Resident && plan::may_fit(ranges) {
-        read_ahead(&mm, ranges);
+        read_ahead(&mm, ranges, request.manner().signals);
         // Without memory for helpers the caller does it alone.
         helpers = hire(request).unwrap_or(None);
     }

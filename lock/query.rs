@@ -6,11 +6,13 @@
 
 use super::request::page_range;
 use crate::mm::{
+    resched_if_due,
     uapi::mlock_rs_query,
     CallerMm,
     MmapQueryGuard,
     PageRange,
     Residency,
+    Signals,
     VmaIterator, //
 };
 use kernel::prelude::*;
@@ -66,7 +68,10 @@ fn look(guard: &MmapQueryGuard<'_>, range: PageRange) -> Result<Answer> {
         if vma.is_lock_on_fault() {
             answer.onfault = answer.onfault.saturating_add(bytes);
         }
-        answer.resident = answer.resident.saturating_add(resident(guard, start, end)?);
+        // What has no pages would be asked for page by page in vain.
+        if !vma.is_never_populated() {
+            answer.resident = answer.resident.saturating_add(resident(guard, start, end)?);
+        }
         answer.nr_vmas = answer.nr_vmas.saturating_add(1);
         addr = end;
     }
@@ -80,6 +85,11 @@ fn look(guard: &MmapQueryGuard<'_>, range: PageRange) -> Result<Answer> {
 fn resident(guard: &MmapQueryGuard<'_>, mut addr: usize, end: usize) -> Result<u64> {
     let mut bytes = 0u64;
     while addr < end {
+        // The kernel looks for neither where it does not hand the page out at all.
+        if Signals::Fatal.is_pending() {
+            return Err(EINTR);
+        }
+        resched_if_due();
         addr = match guard.residency(addr, end)? {
             Residency::ResidentUntil(until) => {
                 bytes = bytes.saturating_add(until.saturating_sub(addr) as u64);

@@ -6,6 +6,10 @@
 //! lock for reading: `filemap_fault()` has the same order.
 
 use super::{
+    fault::{
+        sleep_killable,
+        Signals, //
+    },
     vma::Vma,
     MmapLocked,
     MmapReadGuard, //
@@ -58,21 +62,57 @@ impl Folios {
             .all(|folio| unsafe { flags(folio) } & (UPTODATE | LOCKED) == UPTODATE)
     }
 
-    /// Wait until nobody works on the first of them any more, or until a fatal signal arrives.
-    /// Returns false at once if nobody does.
-    fn wait_for_first(&self) -> bool {
-        let Some(folio) = self.iter().next() else {
-            return false;
-        };
-        // SAFETY: By the type invariants.
-        if unsafe { flags(folio) } & LOCKED == 0 {
-            return false;
+    /// Wait until who works on each of them has done so, or until one of `signals` arrives. Returns
+    /// whether there was anything to wait for.
+    pub(super) fn wait(&self, signals: Signals) -> bool {
+        let mut waited = false;
+        for folio in self.iter() {
+            // SAFETY: By the type invariants.
+            let locked = || unsafe { flags(folio) } & LOCKED != 0;
+            if !locked() {
+                continue;
+            }
+            waited = true;
+            match signals {
+                // SAFETY: By the type invariants, so that the folio is not freed while it is waited
+                // for. The calling thread may sleep.
+                Signals::Fatal => unsafe {
+                    bindings::folio_wait_bit_killable(folio, bindings::pageflags_PG_locked as i32);
+                },
+                // There is no such wait in the kernel that other signals end.
+                Signals::Any => {
+                    while locked() && !signals.is_pending() {
+                        sleep_killable(LOOK_AGAIN_MICROS);
+                    }
+                }
+            }
+            if signals.is_pending() {
+                break;
+            }
         }
-        // SAFETY: By the type invariants, so that the folio is not freed while it is waited for.
-        // The calling thread may sleep. What it returns does not matter: who goes on looks for
-        // signals.
-        unsafe { bindings::folio_wait_bit_killable(folio, bindings::pageflags_PG_locked as i32) };
-        true
+        waited
+    }
+
+    /// Wait for the pages from `next` to `last` of a file, as far as they are in the page cache one
+    /// after the other, or until one of `signals` arrives.
+    ///
+    /// # Safety
+    ///
+    /// `mapping` is valid.
+    pub(super) unsafe fn wait_for(
+        mapping: *mut bindings::address_space,
+        mut next: usize,
+        last: usize,
+        signals: Signals,
+    ) {
+        while next <= last && !signals.is_pending() {
+            // SAFETY: By the contract of this function.
+            let folios = unsafe { Self::contiguous(mapping, &mut next, last) };
+            if folios.is_empty() {
+                break;
+            }
+            folios.wait(signals);
+        }
     }
 
     /// The first page of the first of them in its file, if it has not been read.
@@ -104,6 +144,9 @@ impl Drop for Folios {
         }
     }
 }
+
+/// How long to sleep between two looks at a folio.
+const LOOK_AGAIN_MICROS: u32 = 500;
 
 const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
 const UPTODATE: usize = 1 << bindings::pageflags_PG_uptodate;
@@ -172,7 +215,7 @@ impl MmapReadGuard<'_> {
         };
         // SAFETY: The mmap lock is held, so the VMA is locked, and the mapping valid.
         let folios = unsafe { Folios::contiguous(mapping, &mut { page }, page) };
-        folios.wait_for_first()
+        folios.wait(Signals::Fatal)
     }
 
     /// Have the page cache forget the large folio that is mapped at `addr` and that could not be

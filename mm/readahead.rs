@@ -6,17 +6,25 @@
 //! any I/O; the mmap lock is not taken. It promises nothing, and nothing relies on it: what it
 //! does not read, a fault reads.
 //!
+//! No more than so much is on its way at a time. A device takes only so many requests, and who has
+//! one too many sleeps until another one has been answered, whatever signal arrives
+//! (`blk_mq_get_tag()`). To wait for a folio can be ended. A file in thousands of pieces, a very
+//! slow device, or many calls at once may have more requests all the same.
+//!
 //! It reads into large folios, as read-ahead does for who reads a file from its beginning to its
 //! end: they take less to allocate, to read and to map than single pages, which is what
 //! `POSIX_FADV_WILLNEED` reads into.
 
 use super::{
     fault::{
-        fatal_signal_pending,
-        resched_if_due, //
+        resched_if_due,
+        Signals, //
     },
     guard::CallerMm,
-    page_cache::is_read_into,
+    page_cache::{
+        is_read_into,
+        Folios, //
+    },
     vma::Vma,
     vma_iterator::walk_from,
     PageRange, //
@@ -36,12 +44,16 @@ use kernel::{
     }, //
 };
 
-/// Most pages that are submitted between two looks for a fatal signal, and the largest folio. A
-/// power of two.
+/// Most pages that are submitted between two looks for a signal, and the largest folio. A power of
+/// two.
 ///
 /// One that most disks read in one go: what is larger is cut in two, and was measured to be slower,
 /// although it can be mapped as a huge page; what is smaller takes more requests.
 const WINDOW: usize = 256;
+
+/// So many windows are on their way at a time. With a request for each, what a SATA disk takes, half
+/// of that with a scheduler; far more than keeps a device busy.
+const ON_THE_WAY: usize = 32;
 
 /// So many VMAs are looked at under one RCU read lock.
 const VMAS_AT_ONCE: usize = 1024;
@@ -54,8 +66,8 @@ struct FilePart {
 }
 
 /// Start reading what the VMAs of `ranges`, in the order of their addresses, map of files and what
-/// is not in the page cache yet.
-pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
+/// is not in the page cache yet. Ends early if one of `signals` arrives.
+pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange], signals: Signals) {
     // There is nothing to read up to here: small ranges often lie in one VMA.
     let mut nothing_before = 0usize;
     let mut reader = None;
@@ -87,7 +99,7 @@ pub(crate) fn read_ahead(mm: &CallerMm<'_>, ranges: &[PageRange]) {
             if let Some(part) = part {
                 let reader = match &mut reader {
                     Some(reader) => reader,
-                    none => match Reader::new() {
+                    none => match Reader::new(signals) {
                         Ok(new) => none.insert(new),
                         // Read-ahead is no reason to fail.
                         Err(_) => return,
@@ -175,22 +187,47 @@ struct Reader {
     /// `page_cache_async_ra()` goes on reading because somebody has got to a folio that is marked
     /// for that. It wants this folio, to take the mark off, but nobody has got anywhere yet.
     marked: Page,
+    signals: Signals,
+    /// The windows that may be on their way: a file, and the first and the last page of it. The
+    /// next one takes the place of the oldest one.
+    windows: [Option<(ARef<LocalFile>, usize, usize)>; ON_THE_WAY],
+    submitted: usize,
 }
 
 impl Reader {
     /// # Errors
     ///
     /// ENOMEM.
-    fn new() -> Result<Self> {
+    fn new(signals: Signals) -> Result<Self> {
         let marked = Page::alloc_page(GFP_KERNEL)?;
-        Ok(Self { marked })
+        Ok(Self {
+            marked,
+            signals,
+            windows: [const { None }; ON_THE_WAY],
+            submitted: 0,
+        })
     }
 
-    /// Start reading. Returns false if a fatal signal is pending.
+    /// Wait until there is room for one more window on its way, and put down which one that is.
+    /// May return early if a signal arrives.
+    fn make_room(&mut self, file: &ARef<LocalFile>, first: usize, pages: usize) {
+        let place = self.submitted % ON_THE_WAY;
+        self.submitted = self.submitted.wrapping_add(1);
+        let Some(window) = self.windows.get_mut(place) else {
+            return;
+        };
+        let last = first.saturating_add(pages).saturating_sub(1);
+        if let Some((file, first, last)) = window.replace((file.clone(), first, last)) {
+            // SAFETY: The file is open, as there is a reference to it, and has a mapping.
+            unsafe { Folios::wait_for((*file.as_ptr()).f_mapping, first, last, self.signals) };
+        }
+    }
+
+    /// Start reading. Returns false if a signal is pending.
     fn read(&mut self, part: FilePart) -> bool {
         let mut next = part.next;
         while next < part.end {
-            if fatal_signal_pending() {
+            if self.signals.is_pending() {
                 return false;
             }
             // Up to where the largest folios begin and end.
@@ -201,7 +238,13 @@ impl Reader {
             let first = next.saturating_add(cached);
             next = match window.saturating_sub(cached) {
                 0 => first,
-                pages => self.read_window(&part, first, pages),
+                pages => {
+                    self.make_room(&part.file, first, pages);
+                    if self.signals.is_pending() {
+                        return false;
+                    }
+                    self.read_window(&part, first, pages)
+                }
             };
             resched_if_due();
         }

@@ -286,15 +286,12 @@ TEST_F(fuse, other_signals_wait)
 TEST_F(fuse, any_signal_ends_an_interruptible_call)
 {
 	pid_t child;
-	__u64 begin;
 	int status;
 
 	self->call->flags |= MLOCK_RS_LOCK_INTERRUPTIBLE;
 	child = start_held_back(_metadata, self->call);
 	ASSERT_EQ(0, kill(child, SIGUSR1));
-	begin = now_ns();
-	while (!atomic_load(&self->call->returned))
-		ASSERT_FALSE(give_up(begin));
+	ASSERT_TRUE(comes_about(atomic_load(&self->call->returned)));
 	fuse_release(self->server);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_EQ(-EINTR, self->call->ret);
@@ -432,7 +429,6 @@ static void make_vm_sharer(struct lock_call *call)
 TEST_F(fuse, sigkill_while_it_waits_for_the_mmap_lock)
 {
 	pid_t holder, sharer;
-	__u64 begin;
 
 	/* Nobody has to wait for a call that yields. */
 	if (variant->flags & MLOCK_RS_LOCK_YIELD)
@@ -446,9 +442,7 @@ TEST_F(fuse, sigkill_while_it_waits_for_the_mmap_lock)
 	ASSERT_LT(0, sharer);
 
 	ASSERT_EQ(1, write(go[1], "", 1));
-	begin = now_ns();
-	while (!atomic_load(&waiter->begun) || thread_state(sharer) != 'D')
-		ASSERT_FALSE(give_up(begin));
+	ASSERT_TRUE(comes_about(atomic_load(&waiter->begun) && thread_state(sharer) == 'D'));
 	EXPECT_FALSE(atomic_load(&waiter->returned));
 	expect_killed(_metadata, sharer, waiter);
 
@@ -475,7 +469,6 @@ TEST(a_server_without_asynchronous_reads_is_not_killable)
 	for (i = 0; i < 2; i++) {
 		struct fuse_server *server = fuse_start(&options);
 		struct lock_call *call;
-		__u64 begin;
 		pid_t child;
 		char *addr;
 		int status;
@@ -491,9 +484,7 @@ TEST(a_server_without_asynchronous_reads_is_not_killable)
 		child = lock_call_start(call);
 		ASSERT_LT(0, child);
 		ASSERT_TRUE(fuse_wait_held(server, HANG_MS));
-		begin = now_ns();
-		while (thread_state(child) != 'D' && thread_state(child) != 'S')
-			ASSERT_FALSE(give_up(begin));
+		ASSERT_TRUE(comes_about(thread_state(child) == 'D' || thread_state(child) == 'S'));
 		ASSERT_EQ(0, kill(child, SIGKILL));
 		/* Longer than the contract allows; LOCK keeps it everywhere else. */
 		usleep(3 * KILL_NS / 1000);
@@ -615,7 +606,6 @@ TEST_F(disk, page_in_the_swap_does_not_wait_for_the_file)
 		.max_readahead = FUSE_MUCH_READAHEAD,
 	};
 	struct fuse_server *server = fuse_start(&options);
-	__u64 begin;
 	pid_t child;
 	int file;
 
@@ -631,9 +621,7 @@ TEST_F(disk, page_in_the_swap_does_not_wait_for_the_file)
 	ASSERT_TRUE(fuse_wait_held(server, HANG_MS));
 
 	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, 0));
-	begin = now_ns();
-	while (!atomic_load(&self->call->returned))
-		ASSERT_FALSE(give_up(begin));
+	ASSERT_TRUE(comes_about(atomic_load(&self->call->returned)));
 	expect_locked(_metadata, child, self->call);
 	fuse_release(server);
 	fuse_stop(server);
@@ -702,6 +690,121 @@ TEST_F(disk, sigkill_with_a_cold_file_on_ext4)
 	map_cold(_metadata, self, slow_disk_file(&self->disk), MADV_NORMAL);
 	child = start_held_back(_metadata, self->call);
 	expect_killed(_metadata, child, self->call);
+}
+
+#define NR_REQUESTS	64
+#define QUEUE_BYTES	(96UL << 20)
+
+/*
+ * A device takes only so many requests; who has one too many waits for an answer without a way out.
+ * Read-ahead of a file in one piece does not get there.
+ */
+FIXTURE(queue)
+{
+	int dev, file;
+	struct slow_disk disk;
+	char *addr;
+	struct lock_call *call;
+};
+
+FIXTURE_SETUP(queue)
+{
+	int ret;
+
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	ret = slow_disk_create(&self->disk, QUEUE_BYTES);
+	if (!ret)
+		ret = slow_disk_queue(&self->disk, NR_REQUESTS);
+	if (ret)
+		SKIP(return, "no slow disk: %s", strerror(-ret));
+	self->file = open(self->disk.queue_path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, self->file);
+	self->addr = mmap(NULL, QUEUE_BYTES, PROT_READ, MAP_SHARED, self->file, 0);
+	ASSERT_NE(MAP_FAILED, self->addr);
+	ASSERT_EQ(0, slow_disk_read_ms(&self->disk, NEVER_MS));
+	self->call = new_call(self->dev, self->addr, 1);
+	self->call->len = QUEUE_BYTES;
+	/* Far too much for a look at its pages. */
+	atomic_store(&self->call->stay, true);
+}
+
+FIXTURE_TEARDOWN(queue)
+{
+	slow_disk_read_ms(&self->disk, 0);
+	if (self->addr)
+		munmap(self->addr, QUEUE_BYTES);
+	close(self->file);
+	slow_disk_destroy(&self->disk);
+}
+
+/* Begins the call and waits until it waits, with as many requests under way as it makes. */
+static pid_t start_reading_ahead(struct __test_metadata *_metadata, FIXTURE_DATA(queue) * self)
+{
+	pid_t child = lock_call_start(self->call);
+	long requests, before = -1;
+	__u64 begin = now_ns();
+
+	ASSERT_LT(0, child);
+	for (;; before = requests) {
+		requests = slow_disk_requests(&self->disk);
+		if (requests > 0 && requests == before && thread_state(child) != 'R')
+			break;
+		ASSERT_FALSE(give_up(begin));
+		wait_ms(200);
+	}
+	TH_LOG("%ld requests are under way", requests);
+	/* There was work for more of them. */
+	EXPECT_GT(NR_REQUESTS, requests);
+	EXPECT_LT(NR_REQUESTS / 4, requests);
+	EXPECT_FALSE(atomic_load(&self->call->returned));
+	return child;
+}
+
+TEST_F(queue, sigkill)
+{
+	expect_killed(_metadata, start_reading_ahead(_metadata, self), self->call);
+}
+
+TEST_F(queue, any_signal_ends_an_interruptible_call)
+{
+	pid_t child;
+
+	self->call->flags = MLOCK_RS_LOCK_INTERRUPTIBLE;
+	child = start_reading_ahead(_metadata, self);
+	ASSERT_EQ(0, kill(child, SIGUSR1));
+	ASSERT_TRUE(comes_about(atomic_load(&self->call->returned)));
+	EXPECT_EQ(-EINTR, self->call->ret);
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	ASSERT_EQ(child, waitpid(child, NULL, 0));
+}
+
+/* 64 GiB of pages that the kernel hands to nobody: it is asked for one after the other. */
+TEST(sigkill_during_a_query)
+{
+	const size_t len = 64UL << 30;
+	struct lock_call call = {};
+	int fd, dev = mlock_rs_open();
+	pid_t child;
+	char *addr;
+
+	ASSERT_LE(0, dev);
+	fd = syscall(SYS_memfd_secret, 0);
+	if (fd < 0)
+		SKIP(return, "no secretmem");
+	ASSERT_EQ(0, ftruncate(fd, len));
+	addr = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, addr);
+	child = fork_with_test();
+	ASSERT_LE(0, child);
+	if (!child) {
+		struct mlock_rs_query res;
+
+		mlock_rs_query(dev, addr, len, &res);
+		_exit(0);
+	}
+	wait_ms(300);
+	expect_killed(_metadata, child, &call);
 }
 
 TEST_HARNESS_MAIN

@@ -42,29 +42,44 @@ static int dm_ioctl(const struct slow_disk *d, unsigned long cmd, union dm_reque
 	return ioctl(d->control, cmd, r) ? -errno : 0;
 }
 
-static int loop_create(struct slow_disk *d, size_t bytes)
+/* A loop device over @file. Returns its number or -errno; @path is where it is, @loop gets it. */
+static int loop_over(int file, char *path, size_t size, int *loop)
 {
-	struct loop_config config = { .block_size = SECTOR };
-	int control, nr, ret = 0;
+	struct loop_config config = { .fd = file, .block_size = SECTOR };
+	int nr, control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 
-	d->memory = memfd_create("slow_disk", MFD_CLOEXEC);
-	if (d->memory < 0 || ftruncate(d->memory, bytes))
-		return -errno;
-	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	if (control < 0)
 		return -errno;
 	nr = ioctl(control, LOOP_CTL_GET_FREE);
 	if (nr < 0)
-		ret = -errno;
+		nr = -errno;
 	close(control);
-	if (ret)
-		return ret;
-	snprintf(d->loop_path, sizeof(d->loop_path), "/dev/loop%d", nr);
-	d->loop = open(d->loop_path, O_RDWR | O_CLOEXEC);
-	if (d->loop < 0)
+	if (nr < 0)
+		return nr;
+	snprintf(path, size, "/dev/loop%d", nr);
+	*loop = open(path, O_RDWR | O_CLOEXEC);
+	if (*loop < 0 || ioctl(*loop, LOOP_CONFIGURE, &config))
 		return -errno;
-	config.fd = d->memory;
-	return ioctl(d->loop, LOOP_CONFIGURE, &config) ? -errno : 0;
+	return nr;
+}
+
+static int loop_create(struct slow_disk *d, size_t bytes)
+{
+	int nr;
+
+	d->memory = memfd_create("slow_disk", MFD_CLOEXEC);
+	if (d->memory < 0 || ftruncate(d->memory, bytes))
+		return -errno;
+	nr = loop_over(d->memory, d->loop_path, sizeof(d->loop_path), &d->loop);
+	return nr < 0 ? nr : 0;
+}
+
+static void loop_destroy(int loop)
+{
+	if (loop < 0)
+		return;
+	ioctl(loop, LOOP_CLR_FD);
+	close(loop);
 }
 
 int slow_disk_create(struct slow_disk *d, size_t bytes)
@@ -73,7 +88,7 @@ int slow_disk_create(struct slow_disk *d, size_t bytes)
 	unsigned int minor;
 	int ret;
 
-	*d = (struct slow_disk){ .memory = -1, .loop = -1, .control = -1 };
+	*d = (struct slow_disk){ .memory = -1, .loop = -1, .control = -1, .queue = -1 };
 	d->sectors = bytes / SECTOR;
 	ret = loop_create(d, bytes);
 	if (ret)
@@ -152,6 +167,30 @@ int slow_disk_fail_from(struct slow_disk *d, size_t page)
 	return load_table(d, &r);
 }
 
+int slow_disk_queue(struct slow_disk *d, unsigned int nr_requests)
+{
+	int nr, file = open(d->path, O_RDWR | O_CLOEXEC);
+	char path[64];
+
+	if (file < 0)
+		return -errno;
+	nr = loop_over(file, d->queue_path, sizeof(d->queue_path), &d->queue);
+	close(file);
+	if (nr < 0)
+		return nr;
+	snprintf(path, sizeof(path), "/sys/block/loop%d/queue/nr_requests", nr);
+	return write_number(path, nr_requests);
+}
+
+long slow_disk_requests(const struct slow_disk *d)
+{
+	char path[64];
+
+	/* Reads come first. */
+	snprintf(path, sizeof(path), "/sys/block/%s/inflight", strrchr(d->queue_path, '/') + 1);
+	return read_number(path);
+}
+
 /* The header that mkswap(8) writes. */
 static int make_swap(const struct slow_disk *d)
 {
@@ -215,6 +254,7 @@ void slow_disk_destroy(struct slow_disk *d)
 
 	if (d->control >= 0) {
 		slow_disk_read_ms(d, 0);
+		loop_destroy(d->queue);
 		if (d->swapping)
 			swapoff(d->path);
 		if (d->mounted) {
@@ -225,10 +265,7 @@ void slow_disk_destroy(struct slow_disk *d)
 		dm_ioctl(d, DM_DEV_REMOVE, &r);
 		close(d->control);
 	}
-	if (d->loop >= 0) {
-		ioctl(d->loop, LOOP_CLR_FD);
-		close(d->loop);
-	}
+	loop_destroy(d->loop);
 	if (d->memory >= 0)
 		close(d->memory);
 }

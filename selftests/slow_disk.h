@@ -13,10 +13,13 @@ struct slow_disk {
 	int memory;
 	int loop;
 	int control;
+	int queue;
 	char name[32];
 	char loop_path[32];
 	/* The device node. */
 	char path[32];
+	/* That of slow_disk_queue(). */
+	char queue_path[32];
 	size_t sectors;
 	bool swapping, mounted;
 	char mountpoint[32];
@@ -31,6 +34,14 @@ int slow_disk_create(struct slow_disk *d, size_t bytes);
 int slow_disk_read_ms(struct slow_disk *d, unsigned int ms);
 /* From now on whoever reads or writes from @page on gets an I/O error. Returns 0 or -errno. */
 int slow_disk_fail_from(struct slow_disk *d, size_t page);
+
+/*
+ * Another device over it, at @d->queue_path, that takes only so many requests at a time, as a real
+ * one does. Returns 0 or -errno.
+ */
+int slow_disk_queue(struct slow_disk *d, unsigned int nr_requests);
+/* How many reads it has taken and not answered. */
+long slow_disk_requests(const struct slow_disk *d);
 
 /* Makes swap space of it and uses it. Returns 0 or -errno. */
 int slow_disk_swapon(struct slow_disk *d);
