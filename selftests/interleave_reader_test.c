@@ -119,6 +119,19 @@ static int touch_new_page(struct held_call *h)
 	return 0;
 }
 
+/* The same by the kernel, for a system call. */
+static int touch_in_a_system_call(struct held_call *h)
+{
+	int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, h->anon + 2 * page_size, 1);
+	close(fd);
+	return n == 1 ? 0 : -EIO;
+}
+
 /* The first one of a VMA, which has no anon_vma yet. */
 static int touch_new_vma(struct held_call *h)
 {
@@ -173,6 +186,8 @@ FIXTURE_VARIANT_ADD(reader, mem) { .who = OUTSIDE, .run = read_mem, .waits = tru
 FIXTURE_VARIANT_ADD(reader, query) { .who = THIRD, .run = query, .waits = true };
 FIXTURE_VARIANT_ADD(reader, touch_resident) { .who = THIRD, .run = touch_resident };
 FIXTURE_VARIANT_ADD(reader, touch_new_page) { .who = THIRD, .run = touch_new_page };
+FIXTURE_VARIANT_ADD(reader, touch_in_a_system_call) {
+	.who = THIRD, .run = touch_in_a_system_call, .waits = true };
 FIXTURE_VARIANT_ADD(reader, touch_cold_page) {
 	.who = THIRD, .run = touch_cold_page, .waits = true };
 FIXTURE_VARIANT_ADD(reader, touch_new_vma) {

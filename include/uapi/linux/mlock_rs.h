@@ -12,8 +12,9 @@
  *
  * Every structure begins with what the caller asks for ([in]; unknown flags and reserved fields
  * that are not zero get %EINVAL) and ends with the result ([out]; what was there before does not
- * matter). The result is written also when the call fails, where the argument could be read (not
- * after %E2BIG) and can be written.
+ * matter, but for what an older module than the caller was built for does not know: who wants to
+ * run there, too, begins with a structure of zeroes). The result is written also when the call
+ * fails, where the argument could be read (not after %E2BIG) and can be written.
  *
  * An ioctl acts on the memory of the calling thread, whoever opened the device. No lock is held on
  * entry and on exit.
@@ -47,8 +48,10 @@
 #define MLOCK_RS_LOCK_YIELD		(1U << 1)
 
 /*
- * Let any signal end the call, not only a fatal one: %EINTR, with the result filled in. For
- * MLOCK_RS_LOCK and MLOCK_RS_LOCKV, with or without %MLOCK_RS_LOCK_YIELD.
+ * Let any signal end the call, not only a fatal one: %EINTR, with the result filled in. What the
+ * kernel wants to run in the thread before it is back in user space ends it as well (io_uring), so
+ * that there may have been no signal. For MLOCK_RS_LOCK and MLOCK_RS_LOCKV, with or without
+ * %MLOCK_RS_LOCK_YIELD.
  */
 #define MLOCK_RS_LOCK_INTERRUPTIBLE	(1U << 2)
 
@@ -308,8 +311,10 @@ enum mlock_rs_ioctl {
 	 * and droppable memory is populated, PFNMAP is left alone.)
 	 *
 	 * Other threads' mmap, munmap, mprotect and the like wait while the call populates. Their
-	 * page faults do not, but for those that have to read a file, and the first one in a new
-	 * anonymous mapping, once another thread waits for the lock to write.
+	 * page faults do not, but for some, once another thread waits for the lock to write: those
+	 * that have to read a file or the swap, the first one in a new anonymous mapping, and those
+	 * of the kernel, when a system call reads or writes memory that is not there. A stack that
+	 * has to grow waits in any case.
 	 *
 	 * Errors that leave every lock flag and VmLck as they were:
 	 *
