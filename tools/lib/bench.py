@@ -164,8 +164,8 @@ def plan(full=False, cpus=2):
     for nr in (16, 256, 4096):
         add("hold", "mlock lock", bytes=64 * MIB, nr=nr, rounds=rounds)
     for probe in ("mmap", "thread", "cmdline", "fault", "maps"):
-        add("stall", f"none mlock lock*1 lock*{cpus} yield*1 yield*{cpus}", probe=probe,
-            rounds=ROUNDS if full else 1)
+        add("stall", f"none mlock map-populate {best} write-held lock*1 lock*{cpus} yield*1 "
+            f"yield*{cpus}", probe=probe, rounds=ROUNDS if full else 1)
     for probe in ("call", "death"):
         add("kill", f"mlock {ours} yield*1", probe=probe, options=("--delay", "100000"),
             rounds=few)

@@ -65,7 +65,7 @@ def save(figure, directory, name, results):
     if results.emulated:
         figure.text(0.99, 0.005, "in a VM under emulation: compare the curves, not the times with "
                     "your machine's", ha="right", va="bottom", fontsize=8, color="#777777")
-    figure.tight_layout(rect=(0, 0.11 if figure.legends else 0.03, 1, 1))
+    figure.tight_layout(rect=(0, 0.16 if figure.legends else 0.03, 1, 1))
     figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
@@ -106,7 +106,7 @@ def stall(results):
         axis.minorticks_off()
     axes[0][0].set_ylabel("of the requests")
     handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 0.04), ncols=len(names),
+    figure.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 0.04), ncols=5,
                   fontsize=8)
     size = results.select("stall", "max_ns")[0]["bytes"]
     figure.suptitle(f"How long others wait while {bench.size_name(size)} is locked")
