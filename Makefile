@@ -125,7 +125,7 @@ mutants:	## Run the tests with modules that are wrong on purpose (MUTANTS='010 0
 	@$(run) tools/mutants $(if $(JSON),--json) $(MUTANTS)
 
 .PHONY: coverage
-coverage:	## Which lines of the module the last `make check` reached (UPDATE=1 for the documentation)
+coverage:	## Which lines `make check COVERAGE=1` reached last (UPDATE=1 for the documentation)
 	@$(run) tools/coverage $(if $(UPDATE),--update)
 
 .PHONY: bench

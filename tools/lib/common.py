@@ -37,6 +37,17 @@ def die(text, status=1):
     sys.exit(status)
 
 
+def say_interrupted(kind, value, trace):
+    """Who presses Ctrl-C knows where they are."""
+    if issubclass(kind, KeyboardInterrupt):
+        note("interrupted")
+    else:
+        sys.__excepthook__(kind, value, trace)
+
+
+sys.excepthook = say_interrupted
+
+
 class Progress:
     """A line about something slow: rewritten on a terminal, printed every 30 s elsewhere."""
 

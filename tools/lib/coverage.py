@@ -181,7 +181,8 @@ def mismatches(counts, page=None, sources=None):
     for file, here in counts.items():
         for number in sorted(n for n, times in here.items() if not times):
             if (file, number) not in listed:
-                code = sources[file][number - 1].strip()
+                # The source may have become shorter since.
+                code = "".join(sources.get(file, [])[number - 1:number]).strip()
                 wrong.append(f"{file}:{number} is not reached, and no reason is listed: {code}")
     return wrong
 

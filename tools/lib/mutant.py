@@ -13,7 +13,7 @@ It begins with lines "Name: value", up to an empty line:
 import re
 import subprocess
 
-from common import CLONE
+from common import CLONE, die
 
 HOME = CLONE / "selftests/mutants"
 # Shell code that fails where the VM does not have it, and how to say so.
@@ -46,7 +46,11 @@ class Mutant:
 
 
 def mutants(names=()):
-    """All of them, or those whose name begins with one of these."""
+    """All of them, or those whose name begins with one of these, each of which has to be one."""
+    found = {path.name for path in HOME.glob("*.patch")}
+    for name in names:
+        if not any(each.startswith(name) for each in found):
+            die(f"there is no mutant '{name}'")
     return [Mutant(path) for path in sorted(HOME.glob("*.patch"))
             if not names or any(path.name.startswith(name) for name in names)]
 

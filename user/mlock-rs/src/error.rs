@@ -288,8 +288,8 @@ impl Error {
             Rule::CannotSplit { .. } => "Allow more mappings, `sudo sysctl \
                 vm.max_map_count=1048576`, or lock whole mappings."
                 .into(),
-            Rule::Userfaultfd { .. } => "Lock it on fault, or unregister it from userfaultfd \
-                first."
+            Rule::Userfaultfd { .. } => "Lock it yielding or on fault, or unregister it from \
+                userfaultfd first."
                 .into(),
             Rule::BadRange => "Check the length.".into(),
             Rule::TooManyRanges { most } => format!("Lock {most} ranges at a time."),
