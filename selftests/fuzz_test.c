@@ -38,7 +38,7 @@ static unsigned long nr_calls(void)
 
 	if (calls && *calls)
 		return strtoul(calls, NULL, 10);
-	return is_debug_kernel() ? 25000 : 1000000;
+	return is_debug_kernel() ? 50000 : 1000000;
 }
 
 /* The soft limit, which needs no privilege to rise again. */

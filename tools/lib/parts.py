@@ -20,26 +20,32 @@ from common import CLONE
 
 # The kernels with checkers are several times slower under emulation.
 TIMEOUT = {"base": 900, "debug": 1800, "kcsan": 1800}
-# The data race detector has something to say where threads race.
-ONLY = {"kcsan": ["storm_test", "storm_ops_test", "linear_test", "stats_test", "vector_test",
-                  "uffd_test", "yield_test", "workers_test", "progress_test"]}
 # What takes long, in seconds, about.
 SECONDS = {
     "base": {
-        "differential_test": 95, "fuzz_test": 78, "kill_test": 41, "storm_test": 27,
-        "interleave_reader_test": 12, "huge_test": 11, "linear_test": 11, "storm_ops_test": 10,
-        "module_test": 9, "uffd_test": 9, "samples_test": 6, "interleave_test": 5,
-        "ungoverned_test": 5, "workers_test": 5, "yield_test": 5, "abi_query_test": 4,
-        "stall_test": 4, "vector_test": 4, "interleave_end_test": 3, "swap_test": 3},
+        "differential_test": 78, "fuzz_test": 48, "kill_test": 42, "linear_test": 28,
+        "storm_test": 26, "interleave_reader_test": 11, "storm_ops_test": 10, "module_test": 9,
+        "uffd_test": 8, "yield_test": 8, "huge_test": 5, "interleave_test": 5, "swap_test": 5,
+        "interleave_end_test": 4, "workers_test": 4, "samples_test": 4, "abi_query_test": 4,
+        "vector_test": 3},
     "debug": {
-        "kill_test": 85, "workers_test": 69, "ungoverned_test": 50, "huge_test": 6,
-        "no_memory_test": 50, "atomic_test": 56, "yield_test": 42, "interleave_reader_test": 40,
-        "interleave_test": 31, "storm_test": 29, "fuzz_test": 19, "stall_test": 27,
-        "swap_test": 27, "samples_test": 23, "uffd_test": 22, "vector_test": 19,
-        "io_error_test": 18, "abi_query_test": 16, "differential_test": 16, "module_test": 15,
-        "interleave_end_test": 14, "progress_test": 14, "lock_test": 13, "linear_test": 12,
-        "query_test": 12, "storm_ops_test": 11, "linearize_test": 7, "protocol_test": 7,
-        "truncate_test": 6, "memcg_test": 5, "stats_test": 5},
+        "kill_test": 73, "workers_test": 39, "interleave_reader_test": 37, "atomic_test": 34,
+        "no_memory_test": 34, "interleave_test": 31, "storm_test": 29, "fuzz_test": 28,
+        "yield_test": 28, "uffd_test": 21, "abi_query_test": 20, "swap_test": 20,
+        "samples_test": 20, "stall_test": 18, "vector_test": 16, "low_memory_test": 16,
+        "ungoverned_test": 14, "io_error_test": 14, "module_test": 14, "interleave_end_test": 14,
+        "linear_test": 14, "differential_test": 13, "query_test": 12, "storm_ops_test": 12,
+        "lock_test": 11, "progress_test": 11, "linearize_test": 8, "truncate_test": 6,
+        "protocol_test": 6, "stats_test": 6, "hole_test": 4, "many_test": 4, "abi_test": 3},
+    "kcsan": {
+        "kill_test": 61, "workers_test": 48, "stall_test": 33, "storm_test": 33,
+        "interleave_reader_test": 31, "interleave_test": 23, "low_memory_test": 23,
+        "yield_test": 20, "swap_test": 17, "uffd_test": 14, "abi_query_test": 13,
+        "query_test": 12, "interleave_end_test": 11, "storm_ops_test": 11, "ungoverned_test": 11,
+        "samples_test": 10, "progress_test": 10, "vector_test": 10, "differential_test": 10,
+        "module_test": 9, "linear_test": 9, "lock_test": 9, "fuzz_test": 9, "io_error_test": 7,
+        "huge_test": 6, "atomic_test": 6, "truncate_test": 5, "linearize_test": 4,
+        "protocol_test": 4, "memcg_test": 4, "many_test": 4},
 }
 KUNIT_TESTS = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 # From here on it is an exit status of tools/vm itself: too long, or the VM broke.
