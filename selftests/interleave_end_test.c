@@ -103,24 +103,44 @@ FIXTURE_VARIANT(end)
 	enum held_thread_name who;
 	int (*run)(struct held_call *h);
 	bool (*is_right)(int status);
+	/* Of LOCK. */
+	__u32 flags, nr_workers;
 };
 
 /* clang-format off */
 FIXTURE_VARIANT_ADD(end, sigkill) {
-	.who = OUTSIDE, .run = end_by_sigkill, .is_right = killed };
+	.who = OUTSIDE, .run = end_by_sigkill, .is_right = killed, .nr_workers = 1 };
 FIXTURE_VARIANT_ADD(end, exit_group) {
-	.who = THIRD, .run = end_by_exit, .is_right = exited_as_it_wanted };
+	.who = THIRD, .run = end_by_exit, .is_right = exited_as_it_wanted, .nr_workers = 1 };
 FIXTURE_VARIANT_ADD(end, execve) {
-	.who = THIRD, .run = end_by_exec, .is_right = exited_with_success };
+	.who = THIRD, .run = end_by_exec, .is_right = exited_with_success, .nr_workers = 1 };
+FIXTURE_VARIANT_ADD(end, sigkill_with_help) {
+	.who = OUTSIDE, .run = end_by_sigkill, .is_right = killed, .nr_workers = 2 };
+FIXTURE_VARIANT_ADD(end, exit_group_with_help) {
+	.who = THIRD, .run = end_by_exit, .is_right = exited_as_it_wanted, .nr_workers = 2 };
+FIXTURE_VARIANT_ADD(end, execve_with_help) {
+	.who = THIRD, .run = end_by_exec, .is_right = exited_with_success, .nr_workers = 2 };
+FIXTURE_VARIANT_ADD(end, sigkill_yield) {
+	.who = OUTSIDE, .run = end_by_sigkill, .is_right = killed, .nr_workers = 2,
+	.flags = MLOCK_RS_LOCK_YIELD };
+FIXTURE_VARIANT_ADD(end, exit_group_yield) {
+	.who = THIRD, .run = end_by_exit, .is_right = exited_as_it_wanted, .nr_workers = 2,
+	.flags = MLOCK_RS_LOCK_YIELD };
+FIXTURE_VARIANT_ADD(end, execve_yield) {
+	.who = THIRD, .run = end_by_exec, .is_right = exited_with_success, .nr_workers = 2,
+	.flags = MLOCK_RS_LOCK_YIELD };
 /* clang-format on */
 
-static void set_up(struct __test_metadata *_metadata, int *dev, struct held_call **held)
+static void set_up(struct __test_metadata *_metadata, int *dev, struct held_call **held,
+		   __u32 flags, __u32 nr_workers)
 {
 	*dev = mlock_rs_open();
 	ASSERT_LE(0, *dev);
 	*held = held_start(*dev, 1U << HELD_PAGE);
 	if (!*held)
 		SKIP(return, "no FUSE: %s", strerror(errno));
+	(*held)->flags = flags;
+	(*held)->nr_workers = nr_workers;
 }
 
 static void tear_down(int dev, struct held_call *held)
@@ -132,7 +152,7 @@ static void tear_down(int dev, struct held_call *held)
 
 FIXTURE_SETUP(end)
 {
-	set_up(_metadata, &self->dev, &self->held);
+	set_up(_metadata, &self->dev, &self->held, variant->flags, variant->nr_workers);
 }
 
 FIXTURE_TEARDOWN(end)
@@ -160,6 +180,9 @@ TEST_F_TIMEOUT(end, while_lock_and_a_writer_wait, HELD_TEST_SECONDS)
 	struct held_call *h = self->held;
 	int status;
 
+	/* No writer waits for a call that yields. */
+	if (variant->flags & MLOCK_RS_LOCK_YIELD)
+		return;
 	ASSERT_TRUE(held_back(h, held_lock, HELD_NR_PAGES, HELD_PAGE));
 	held_go(h, OTHER, change);
 	ASSERT_TRUE(held_waits_to_write(h, OTHER));
@@ -182,6 +205,9 @@ TEST_F_TIMEOUT(end, while_mlock_waits, HELD_TEST_SECONDS)
 	struct held_call *h = self->held;
 	int status;
 
+	/* It has no other ways to be called. */
+	if (variant->flags || variant->nr_workers > 1)
+		return;
 	ASSERT_TRUE(held_back(h, held_mlock, HELD_NR_PAGES, HELD_PAGE));
 	held_go(h, variant->who, variant->run);
 	ASSERT_TRUE(reap(h, &status));
@@ -200,16 +226,20 @@ FIXTURE_VARIANT(stop)
 {
 	int (*run)(struct held_call *h);
 	long interrupted;
+	__u32 flags, nr_workers;
 };
 
 /* clang-format off */
-FIXTURE_VARIANT_ADD(stop, lock) { .run = held_lock, .interrupted = 1 };
+FIXTURE_VARIANT_ADD(stop, lock) { .run = held_lock, .interrupted = 1, .nr_workers = 1 };
+FIXTURE_VARIANT_ADD(stop, with_help) { .run = held_lock, .interrupted = 1, .nr_workers = 2 };
+FIXTURE_VARIANT_ADD(stop, yield) {
+	.run = held_lock, .interrupted = 1, .nr_workers = 2, .flags = MLOCK_RS_LOCK_YIELD };
 FIXTURE_VARIANT_ADD(stop, mlock) { .run = held_mlock };
 /* clang-format on */
 
 FIXTURE_SETUP(stop)
 {
-	set_up(_metadata, &self->dev, &self->held);
+	set_up(_metadata, &self->dev, &self->held, variant->flags, variant->nr_workers);
 }
 
 FIXTURE_TEARDOWN(stop)
@@ -306,7 +336,7 @@ TEST_F_TIMEOUT(stop, frozen_group, HELD_TEST_SECONDS)
 {
 	struct held_call *h = self->held;
 	const long threads = status_number(h->pid, "Threads:");
-	const long helpers = variant->run == held_lock;
+	const long helpers = variant->nr_workers > 1;
 	unsigned int looks = 0;
 	struct memcg group = {};
 	char pid[16];
@@ -315,7 +345,6 @@ TEST_F_TIMEOUT(stop, frozen_group, HELD_TEST_SECONDS)
 		SKIP(return, "no control groups");
 	snprintf(pid, sizeof(pid), "%d", h->pid);
 	ASSERT_EQ(0, memcg_set(&group, "cgroup.procs", pid));
-	h->nr_workers = 2;
 	ASSERT_TRUE(held_back(h, variant->run, HELD_NR_PAGES, HELD_PAGE));
 	ASSERT_EQ(0, memcg_set(&group, "cgroup.freeze", "1"));
 	/* The call goes on, and freezes when it is over. */
