@@ -59,9 +59,11 @@ VALUES = {
     "wrong": ("wrong_per_1000", "failed_per_1000"),
 }
 PROGRAMS = {"time": "lock", "hold": "lock", "stall": "stall", "kill": "kill", "wrong": "wrong"}
-ROUNDS, FEW = 7, 3
-# What tools/plots draws.
-PLOTS = ("stall", "throughput", "size", "hold", "wrong")
+# How often it is measured: what takes seconds, what takes milliseconds and has the machine's moods in
+# it, and what is there to be seen, not to be compared to the last digit.
+LONG, ROUNDS, FEW = 7, 11, 7
+# What tools/plots draws, and of which measurement.
+PLOTS = {"stall": "stall", "throughput": "time", "size": "time", "hold": "hold", "wrong": "wrong"}
 FIELDS = ("measure", "load", "bytes", "nr", "probe", "contender", "workers", "value", "median",
           "min", "max", "runs", "ratio")
 
@@ -132,13 +134,12 @@ def plan(full=False, cpus=2):
     """All cells. What is not `full` takes about 10 minutes under emulation."""
     best, cells = f"madvise*{cpus}", []
     ours = f"lock*1 lock*{cpus} yield*{cpus}"
-    # What is there to be seen, not to be compared to the last digit.
     few = ROUNDS if full else FEW
 
     def add(measure, contenders, **fields):
         cells.extend(each(measure, contenders, **fields))
 
-    add("time", f"mlock {best} {ours} yield*1")
+    add("time", f"mlock {best} {ours} yield*1", rounds=LONG)
     add("time", f"mlock {best} {ours}", load="thp", bytes=128 * MIB)
     add("time", f"mlock {best} {ours}", load="resident", bytes=256 * MIB)
     add("time", f"mlock {best} map-populate {ours}", load="file-cold", bytes=128 * MIB)
@@ -152,9 +153,9 @@ def plan(full=False, cpus=2):
         add("time", f"madvise*{workers} lock*{workers}", bytes=WORKERS_BYTES, rounds=few)
     for size in (16, 64) if not full else (16, 64, 512, 2048, 4096, 8192):
         add("time", f"mlock {best} {ours}", bytes=size * MIB, rounds=few)
-    for load, size in (("shared", 64), ("file-warm", 128)):
-        add("time", f"mlock {best} map-populate {ours}", load=load, bytes=size * MIB, rounds=few)
-    add("time", f"mlock {best} {ours}", load="locked", bytes=256 * MIB, rounds=few)
+    add("time", f"mlock {best} map-populate {ours}", load="shared", bytes=64 * MIB, rounds=few)
+    add("time", f"mlock {best} map-populate {ours}", load="file-warm", bytes=128 * MIB)
+    add("time", f"mlock {best} {ours}", load="locked", bytes=256 * MIB)
     for nr in (64, 4096):
         add("time", f"mlock {best} {ours}", nr=nr, bytes=64 * MIB, rounds=few)
 
@@ -163,13 +164,16 @@ def plan(full=False, cpus=2):
         add("hold", "mlock lock", bytes=size * MIB, rounds=rounds)
     for nr in (16, 256, 4096):
         add("hold", "mlock lock", bytes=64 * MIB, nr=nr, rounds=rounds)
-    for probe in ("mmap", "thread", "cmdline", "fault", "maps"):
-        add("stall", f"none mlock map-populate {best} write-held lock*1 lock*{cpus} yield*1 "
-            f"yield*{cpus}", probe=probe, rounds=ROUNDS if full else 1)
+    for probe in ("mmap", "thread", "cmdline"):
+        add("stall", f"mlock {best} {ours} yield*1", probe=probe, rounds=FEW)
+        add("stall", "none map-populate write-held", probe=probe, rounds=FEW if full else 1)
+    for probe in ("fault", "maps"):
+        add("stall", f"none mlock map-populate {best} write-held {ours} yield*1", probe=probe,
+            rounds=FEW if full else 1)
     for probe in ("call", "death"):
         add("kill", f"mlock {ours} yield*1", probe=probe, options=("--delay", "100000"),
             rounds=few)
-    add("wrong", f"mlock {ours} yield*1", nr=64, bytes=(32 if full else 4) * MIB,
+    add("wrong", f"mlock {ours} yield*1", nr=64, bytes=(32 if full else 4) * MIB, rounds=few,
         options=("--calls", "150" if full else "60"))
     # Two groups may ask for the same cell.
     return list(dict.fromkeys(cells))
