@@ -316,18 +316,6 @@ static unsigned int nr_stuck_kworkers(void)
 	return nr;
 }
 
-static bool wait_frozen(const struct memcg *group)
-{
-	unsigned long long begin = now_ns();
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/cgroup.events", group->dir);
-	while (read_field(path, "frozen ") != 1)
-		if (give_up(begin))
-			return false;
-	return true;
-}
-
 /*
  * The thread that helps is frozen with all others, and cannot end before it goes on. Nobody waits
  * for it without a way out: the kernel would call that a hung task.
@@ -339,7 +327,7 @@ TEST_F_TIMEOUT(stop, frozen_group, HELD_TEST_SECONDS)
 	const long helpers = variant->nr_workers > 1;
 	unsigned int looks = 0;
 	struct memcg group = {};
-	char pid[16];
+	char pid[16], events[128];
 
 	if (memcg_create(&group, "interleave_end_test"))
 		SKIP(return, "no control groups");
@@ -349,7 +337,8 @@ TEST_F_TIMEOUT(stop, frozen_group, HELD_TEST_SECONDS)
 	ASSERT_EQ(0, memcg_set(&group, "cgroup.freeze", "1"));
 	/* The call goes on, and freezes when it is over. */
 	fuse_release(h->server);
-	EXPECT_TRUE(wait_frozen(&group));
+	snprintf(events, sizeof(events), "%s/cgroup.events", group.dir);
+	EXPECT_TRUE(comes_about(read_field(events, "frozen ") == 1));
 	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
 	EXPECT_EQ(threads + helpers, status_number(h->pid, "Threads:"));
 	/* Whatever they are busy with otherwise, it does not take so long. */

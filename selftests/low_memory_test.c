@@ -53,14 +53,6 @@ FIXTURE_TEARDOWN_PARENT(low_memory)
 		write_number(NR_HUGEPAGES, self->nr_hugepages);
 }
 
-static long mlocked_kb(void)
-{
-	drain_lru();
-	/* The counters of the CPUs go into the sum, which is what meminfo shows. */
-	write_number("/proc/sys/vm/stat_refresh", 1);
-	return read_field("/proc/meminfo", "Mlocked:");
-}
-
 /* A process that locks too much, and is the first one to be killed. Returns how it ended. */
 static int lock_too_much(struct __test_metadata *_metadata, const FIXTURE_DATA(low_memory) * self,
 			 const struct way *way)

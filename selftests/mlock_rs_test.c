@@ -471,6 +471,14 @@ void drain_lru(void)
 	write_number("/proc/sys/vm/drop_caches", 1);
 }
 
+long mlocked_kb(void)
+{
+	drain_lru();
+	/* The counters of the CPUs go into the sum, which is what meminfo shows. */
+	write_number("/proc/sys/vm/stat_refresh", 1);
+	return read_field("/proc/meminfo", "Mlocked:");
+}
+
 static void fill_snapshot(struct smaps_visitor *v, const struct vma_shot *vma)
 {
 	struct snapshot *s = v->snapshot;

@@ -97,6 +97,9 @@ size_t smaps_bytes(const void *addr, size_t len, const char *field);
 /* Has every CPU put the pages that it still batches on their LRU list. */
 void drain_lru(void);
 
+/* "Mlocked:" of the whole machine in kB, with nothing left in a batch. */
+long mlocked_kb(void);
+
 /* The address space as smaps has it. */
 struct snapshot {
 	size_t vmlck;

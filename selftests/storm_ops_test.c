@@ -33,24 +33,6 @@ static __u64 storm_ns(void)
 	return (seconds ? strtoull(seconds, NULL, 10) : 5) * 1000000000ULL;
 }
 
-/* "Mlocked:" of the whole machine in kB, with nothing left in a batch. */
-static long mlocked_kb(void)
-{
-	FILE *meminfo;
-	char line[128];
-	long kb = -1;
-
-	drain_lru();
-	/* The counters of the CPUs go into the sum, which is what meminfo shows. */
-	write_number("/proc/sys/vm/stat_refresh", 1);
-	meminfo = fopen("/proc/meminfo", "re");
-	while (meminfo && fgets(line, sizeof(line), meminfo))
-		sscanf(line, "Mlocked: %ld kB", &kb);
-	if (meminfo)
-		fclose(meminfo);
-	return kb;
-}
-
 /* Waits until it is @kb again, which takes as long as pages are freed behind our back. */
 static bool mlocked_returns_to(long kb)
 {
