@@ -66,7 +66,7 @@ check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, O
 		$(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
 
 .PHONY: soak
-soak:	## Run the random tests with new seeds for a long time (SOAK=90s|30m|2h)
+soak:	## Run what is random with new seeds, and what is rare, for a long time (SOAK=90s|30m|2h)
 	@$(run) tools/soak $(or $(SOAK),30m)
 
 .PHONY: user
