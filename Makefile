@@ -125,7 +125,7 @@ mutants:	## Run the tests with modules that are wrong on purpose (MUTANTS='010 0
 	@$(run) tools/mutants $(if $(JSON),--json) $(MUTANTS)
 
 .PHONY: coverage
-coverage:	## Which lines `make check COVERAGE=1` reached last (UPDATE=1 for the documentation)
+coverage:	## Which lines `make check` reached last (UPDATE=1 for the documentation)
 	@$(run) tools/coverage $(if $(UPDATE),--update)
 
 .PHONY: bench
@@ -173,6 +173,7 @@ help:	## This list
 	@echo '  STORM_SECONDS=N       how long each storm and each test of concurrent histories lasts'
 	@echo '  FUZZ_CALLS=N          how many calls the fuzzer makes'
 	@echo '  DIFF_STEPS=N          how many steps to compare with mlock(2)'
+	@echo '  COVERAGE=1|0          fail for a line that no test reaches and no page lists; count none'
 	@echo '  REPLAY=PROGRAM        only this program, as differential_test printed it'
 	@echo '  BENCH=full            the benchmark with more sizes and runs, an hour or more'
 	@echo '  BENCH_HOST=1          the benchmark on this machine, with the module loaded, as root'

@@ -24,16 +24,19 @@ tool = load("check")
 class Kernels(unittest.TestCase):
     def setUp(self):
         self.build_user = mock.MagicMock()
+        self.count = mock.Mock(return_value={"lock/plan.rs": {1: 7, 2: 0}})
+        self.mismatches = mock.Mock(return_value=[])
 
     def check(self, *arguments, there=("7.3", "7.2"), default="7.3", run=None, seconds=0,
               **environment):
         """What is run on which kernel, and what is printed."""
         home = tempfile.TemporaryDirectory()
         self.addCleanup(home.cleanup)
-        self.ran, self.built = [], []
+        self.ran, self.built, self.counted = [], [], []
 
         def told(part, flavour, _programs, settings, covered=False, version=None):
-            self.assertFalse(covered)
+            if covered:
+                self.counted.append((version or default, flavour))
             self.ran.append((version or default, flavour, settings.get("STORM_SECONDS")))
             part.add(Test("storm_test", "storm.a"))
 
@@ -57,6 +60,8 @@ class Kernels(unittest.TestCase):
             for name, value in changes.items():
                 stack.enter_context(mock.patch.object(tool, name, value))
             stack.enter_context(mock.patch.object(tool.Check, "command", command))
+            stack.enter_context(mock.patch.object(tool.coverage, "count", self.count))
+            stack.enter_context(mock.patch.object(tool.coverage, "mismatches", self.mismatches))
             stack.enter_context(mock.patch.object(
                 tool.Check, "user", lambda self, built: command(self, "user", None)))
             stack.enter_context(mock.patch.object(sys, "argv", ["check", *arguments]))
@@ -81,7 +86,7 @@ class Kernels(unittest.TestCase):
         said = self.check("--others")
         self.assertCountEqual(self.ran, self.ALL + self.BRIEF)
         self.assertIn(("7.2", ("base",)), self.built)
-        self.assertEqual(said.splitlines()[-1], "10 passed, 0 failed, 0 skipped")
+        self.assertEqual(said.splitlines()[-1], "11 passed, 0 failed, 0 skipped")
 
     def test_no_more_than_so_many_vms_at_a_time_and_none_when_one_has_failed(self):
         lock, now, most, begun = threading.Lock(), 0, 0, 0
@@ -118,7 +123,7 @@ class Kernels(unittest.TestCase):
         self.assertCountEqual(self.ran, self.ALL)
         self.assertEqual(self.built, [("7.3", ("base", "debug", "kcsan"))])
         self.assertEqual(said.count("there is no linux-source-7.2 to be had"), 1)
-        self.assertEqual(said.splitlines()[-1], "9 passed, 0 failed, 1 skipped")
+        self.assertEqual(said.splitlines()[-1], "10 passed, 0 failed, 1 skipped")
         self.assertFalse(self.failed)
 
     def test_another_version_waits_if_the_kernels_took_long(self):
@@ -126,7 +131,7 @@ class Kernels(unittest.TestCase):
         self.assertCountEqual(self.ran, self.ALL)
         self.assertEqual(self.built, [("7.3", ("base", "debug", "kcsan"))])
         self.assertEqual(said.count("took long to build"), 1)
-        self.assertEqual(said.splitlines()[-1], "9 passed, 0 failed, 1 skipped")
+        self.assertEqual(said.splitlines()[-1], "10 passed, 0 failed, 1 skipped")
         self.check("--others", seconds=tool.PATIENCE)
         self.assertCountEqual(self.ran, self.ALL + self.BRIEF)
 
@@ -134,7 +139,34 @@ class Kernels(unittest.TestCase):
         said = self.check("--others", there=("7.2",), default="7.2")
         self.assertEqual(len(self.ran), 6)
         self.assertIn("there is no linux-source-7.3 to be had", said)
+        self.assertEqual(said.splitlines()[-1], "10 passed, 0 failed, 1 skipped")
+
+    def test_lines_are_counted_on_the_debug_kernel_and_printed(self):
+        said = self.check("--others")
+        self.assertEqual(self.counted, 2 * [("7.3", "debug")])
+        self.assertIn("coverage: 50.0 % of 2 lines", said)
+        for arguments, environment in ((("--kernel", "base"), {}),
+                                       (("--kernel", "debug", "storm_test"), {}),
+                                       (("--kernel", "debug"), {"COVERAGE": "0"})):
+            self.check(*arguments, **environment)
+            self.assertEqual(self.counted, [])
+        self.check("storm_test", "--kernel", "debug", COVERAGE="1")
+        self.assertEqual(self.counted, [("7.3", "debug")])
+
+    def test_a_line_that_is_not_listed_fails_if_asked_for(self):
+        self.mismatches.return_value = ["lock/plan.rs:2 is not reached"]
+        said = self.check()
+        self.assertFalse(self.failed)
+        self.assertIn("lock/plan.rs:2 is not reached", said)
         self.assertEqual(said.splitlines()[-1], "9 passed, 0 failed, 1 skipped")
+        said = self.check(COVERAGE="1")
+        self.assertTrue(self.failed)
+        self.assertIn("lock/plan.rs:2 is not reached", said)
+
+    def test_counters_that_cannot_be_read_fail(self):
+        self.count.side_effect = ValueError("no counters")
+        self.check()
+        self.assertTrue(self.failed)
 
 
 if __name__ == "__main__":
