@@ -187,12 +187,14 @@ void race_run(struct racer *r, struct race *race)
 
 	begin = now_ns();
 	atomic_store(&r->begin, begin);
-	if (race->dev < 0)
+	if (race->lock)
+		race->ret = race->lock(race);
+	else if (race->dev < 0)
 		race->ret = mlock_2(race->addr, arg.len);
 	else
 		race->ret = mlock_rs_call(race->dev, &arg);
 	race->ns = now_ns() - begin;
-	race->fail_addr = race->dev < 0 ? 0 : arg.fail_addr;
+	race->fail_addr = race->lock || race->dev < 0 ? 0 : arg.fail_addr;
 
 	while (sem_wait(&r->done))
 		;

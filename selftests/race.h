@@ -24,6 +24,8 @@ struct race {
 	/* [in] /dev/mlock_rs, or -1 for mlock(2); and what LOCK is asked for beside the range */
 	int dev;
 	__u32 flags, nr_workers, slice_us;
+	/* [in] Or another way to lock the range, which returns 0 or -errno; else NULL. */
+	int (*lock)(const struct race *race);
 	/* [in] The range. Nobody else may touch it. */
 	char *addr;
 	size_t nr_pages;

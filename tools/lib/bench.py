@@ -171,10 +171,10 @@ def plan(full=False, cpus=2):
         add("stall", f"none mlock map-populate {best} write-held {ours} yield*1", probe=probe,
             rounds=FEW if full else 1)
     for probe in ("call", "death"):
-        add("kill", f"mlock {ours} yield*1", probe=probe, options=("--delay", "100000"),
-            rounds=few)
-    add("wrong", f"mlock {ours} yield*1", nr=64, bytes=(32 if full else 4) * MIB, rounds=few,
-        options=("--calls", "150" if full else "60"))
+        add("kill", f"mlock map-populate {best} write-held {ours} yield*1", probe=probe,
+            options=("--delay", "100000"), rounds=few)
+    add("wrong", f"mlock onfault {best} write-held {ours} yield*1", nr=64,
+        bytes=(32 if full else 4) * MIB, rounds=few, options=("--calls", "150" if full else "60"))
     # Two groups may ask for the same cell.
     return list(dict.fromkeys(cells))
 

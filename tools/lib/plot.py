@@ -17,8 +17,9 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 
 # One colour for each contender in all plots; blue and green are mlock_rs (Okabe and Ito's palette).
-COLOURS = {"mlock": "#d55e00", "madvise": "#e69f00", "map-populate": "#cc79a7",
-           "write-held": "#999999", "lock": "#0072b2", "yield": "#009e73", "none": "#bbbbbb"}
+COLOURS = {"mlock": "#d55e00", "onfault": "#56b4e9", "madvise": "#e69f00",
+           "map-populate": "#cc79a7", "write-held": "#999999", "lock": "#0072b2",
+           "yield": "#009e73", "none": "#bbbbbb"}
 STYLE = {"svg.hashsalt": "mlock_rs", "svg.fonttype": "none", "font.size": 10,
          "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
          "grid.alpha": 0.3, "legend.frameon": False}
