@@ -305,14 +305,14 @@ void look_at_arena(struct shot *shot, enum look look)
 	shot->late = 0;
 	if (look >= LOOK_VMAS)
 		look_at_vmas(shot, look == LOOK_VMAS);
+	/* First of all: to look may drain. */
+	shot->late = look_at_pages(shot, look == LOOK_FULL);
 	if (look == LOOK_FULL) {
-		/* First of all: to look may drain. */
-		shot->late = look_at_pages(shot, true);
 		drain_this_cpu();
 		look_at_vmflags(shot);
 		shot->vmlck = look_at_vmlck();
+		look_at_pages(shot, true);
 	}
-	look_at_pages(shot, look == LOOK_FULL);
 }
 
 const struct arena_vma *vma_of(const struct shot *shot, unsigned int page)
