@@ -42,6 +42,8 @@ struct contender {
 	__u64 needs;
 	/* Makes the mapping itself, as a part of what is measured. */
 	bool maps;
+	/* Marks the VMAs as locked when all is resident, not before. */
+	bool marks_last;
 	/* Returns 0 or -errno. */
 	int (*lock)(const struct bench *b, struct memory *m);
 };

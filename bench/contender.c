@@ -203,7 +203,7 @@ static const struct contender contenders[] = {
 	{ .name = "mlock", .lock = lock_mlock },
 	{ .name = "onfault", .lock = lock_onfault },
 	{ .name = "map-populate", .lock = lock_map_populate, .maps = true },
-	{ .name = "madvise", .lock = lock_madvise },
+	{ .name = "madvise", .lock = lock_madvise, .marks_last = true },
 	{ .name = "lock", .lock = lock_strict, .needs = MLOCK_RS_FEATURE_LOCK },
 	{ .name = "lockv", .lock = lock_vector, .needs = MLOCK_RS_FEATURE_VECTOR },
 	{ .name = "yield", .lock = lock_yield, .needs = MLOCK_RS_FEATURE_YIELD },

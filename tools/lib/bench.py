@@ -380,7 +380,7 @@ def tables(rows):
         failed = find(rows, "failed_per_1000", **{f: row[f] for f in FIELDS[:7]})
         wrong.add(contender_name(row["contender"], row["workers"]), f"{row['median']:.1f}",
                   f"{failed['median']:.1f}", "1000")
-    yield "A page is replaced during the call, at a random moment", wrong
+    yield "A page is replaced during the call, mostly while VMAs are marked", wrong
 
 
 def time_tables(rows):
