@@ -64,9 +64,14 @@ const struct fuzz_command fuzz_commands[NR_FUZZ_COMMANDS] = {
 /* What the view has to be like after the call. */
 static unsigned char want[1 << 15];
 
+static __u64 any_number(struct fuzz_memory *f)
+{
+	return f->choices ? choices_next(f->choices, &f->random) : random_number(&f->random);
+}
+
 __u64 fuzz_below(struct fuzz_memory *f, __u64 n)
 {
-	return random_number(&f->random) % n;
+	return any_number(f) % n;
 }
 
 static bool one_of(struct fuzz_memory *f, __u64 n)
@@ -162,7 +167,7 @@ static __u64 random_len(struct fuzz_memory *f, __u64 addr)
 	const __u64 strange[] = {
 		1ULL << 47, 1ULL << 63, -1ULL, -(__u64)page_size,
 		/* Up to the end of all addresses, and around it. */
-		-addr, -addr - 1, -addr - page_size, -addr + 1, random_number(&f->random),
+		-addr, -addr - 1, -addr - page_size, -addr + 1, any_number(f),
 	};
 	__u64 pages = fuzz_below(f, 6) * page_size;
 
@@ -199,12 +204,12 @@ static __u32 random_flags(struct fuzz_memory *f, __u32 known)
 	case 1:
 		return known | 1U << fuzz_below(f, 32);
 	case 2:
-		return random_number(&f->random);
+		return any_number(f);
 	case 3:
 	case 4:
 	case 5:
 	case 6:
-		return known & random_number(&f->random);
+		return known & any_number(f);
 	default:
 		return 0;
 	}
@@ -219,7 +224,7 @@ static __u32 random_nr_ranges(struct fuzz_memory *f)
 	case 1:
 		return MLOCK_RS_MAX_RANGES + 1;
 	case 2:
-		return random_number(&f->random);
+		return any_number(f);
 	default:
 		return fuzz_below(f, 6);
 	}
@@ -268,7 +273,7 @@ static __u32 random_workers(struct fuzz_memory *f)
 	case 0:
 		return MLOCK_RS_MAX_WORKERS + fuzz_below(f, 2);
 	case 1:
-		return random_number(&f->random);
+		return any_number(f);
 	case 2:
 	case 3:
 		return 2 + fuzz_below(f, 2);
@@ -280,7 +285,7 @@ static __u32 random_workers(struct fuzz_memory *f)
 static __u32 random_slice(struct fuzz_memory *f, __u32 flags)
 {
 	if (one_of(f, 32))
-		return random_number(&f->random);
+		return any_number(f);
 	if (!(flags & MLOCK_RS_LOCK_YIELD))
 		return 0;
 	return one_of(f, 16) ? MLOCK_RS_MAX_SLICE_US + fuzz_below(f, 2) : fuzz_below(f, 2000);

@@ -6,6 +6,7 @@
 #ifndef MLOCK_RS_FUZZ_CALL_H
 #define MLOCK_RS_FUZZ_CALL_H
 
+#include "choices.h"
 #include "lock_model.h"
 
 /* What the calls are about: pages with nothing mapped anywhere near. */
@@ -24,6 +25,8 @@
 struct fuzz_memory {
 	int dev;
 	__u64 random;
+	/* If there are any, calls are made up from these. */
+	struct choices *choices;
 	/* The arena as it has to be. */
 	struct model arena;
 	/* The same memory twice: as the ioctl gets it, and to write to and to look at. */

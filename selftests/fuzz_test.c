@@ -4,8 +4,10 @@
  * against what the header promises; and under arguments that change while the kernel reads them,
  * where only so much is certain that nothing else is harmed.
  *
- * $FUZZ_CALLS is how many calls to make, $SEED repeats them. Nothing guides the choice of calls;
- * Documentation/testing.md says why. What there is to reach is counted by errno.
+ * Where the kernel has KCOV a third test is guided by it: a call that ran through the module in a
+ * new way is kept, and others are made that are nearly the same.
+ *
+ * $FUZZ_CALLS is how many calls to make, $SEED repeats them.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -15,6 +17,7 @@
 
 #include "fuzz_call.h"
 #include "history.h"
+#include "kcov.h"
 #include "mlock_rs_test.h"
 #include "scribbler.h"
 
@@ -30,6 +33,8 @@ FIXTURE(fuzz)
 	struct snapshot now;
 	/* How often each errno came, success as 0. */
 	unsigned long count[256];
+	/* NULL if the kernel has none. */
+	struct kcov *kcov;
 };
 
 static unsigned long nr_calls(void)
@@ -60,6 +65,8 @@ FIXTURE_SETUP(fuzz)
 	ASSERT_EQ(0, vmlck());
 	ASSERT_EQ(0, fuzz_memory_map(&self->f));
 	set_limit(_metadata, &self->f, NO_LIMIT);
+	/* Nobody else may open that. */
+	self->kcov = kcov_open();
 	/* CAP_IPC_LOCK knows no limit. */
 	ASSERT_EQ(0, drop_privileges(0));
 	self->f.random = seed();
@@ -68,6 +75,8 @@ FIXTURE_SETUP(fuzz)
 
 FIXTURE_TEARDOWN(fuzz)
 {
+	if (self->kcov)
+		kcov_close(self->kcov);
 	close(self->f.dev);
 }
 
@@ -141,33 +150,111 @@ static void expect_all(struct __test_metadata *_metadata, FIXTURE_DATA(fuzz) * s
 	}
 }
 
+/* Call number @i, perhaps on other memory and with another limit than the one before it. */
+static void any_call(struct __test_metadata *_metadata, FIXTURE_DATA(fuzz) * self, unsigned long i)
+{
+	struct fuzz_memory *f = &self->f;
+	struct fuzz_call c;
+	const char *wrong;
+
+	if (!fuzz_below(f, 64))
+		change_limit(_metadata, f);
+	if (!fuzz_below(f, 16))
+		change_mappings(_metadata, f);
+	fuzz_make_call(f, &c);
+	wrong = fuzz_check_call(f, &c);
+	ASSERT_EQ(NULL, wrong) {
+		TH_LOG("call %lu: %s", i, wrong);
+		fuzz_print_call(f, &c);
+	}
+	self->count[c.got]++;
+}
+
 TEST_F_TIMEOUT(fuzz, every_byte_is_as_promised, HANG_SECONDS)
 {
 	static const int errors[] = { 0, E2BIG, EFAULT, EINVAL, ENOMEM, ENOTTY, EPERM };
 	const unsigned long nr = nr_calls();
-	struct fuzz_memory *f = &self->f;
 	__u64 begin = now_ns();
 	unsigned long i;
 
 	for (i = 1; i <= nr; i++) {
-		struct fuzz_call c;
-		const char *wrong;
-
-		if (!fuzz_below(f, 64))
-			change_limit(_metadata, f);
-		if (!fuzz_below(f, 16))
-			change_mappings(_metadata, f);
-		fuzz_make_call(f, &c);
-		wrong = fuzz_check_call(f, &c);
-		ASSERT_EQ(NULL, wrong) {
-			TH_LOG("call %lu: %s", i, wrong);
-			fuzz_print_call(f, &c);
-		}
-		self->count[c.got]++;
+		any_call(_metadata, self, i);
 		if (i % ROUND_CALLS == 0 || i == nr)
 			end_round(_metadata, self);
 	}
 	TH_LOG("%lu calls in %llu ms", nr, (now_ns() - begin) / 1000000);
+	expect_all(_metadata, self, errors, ARRAY_SIZE(errors));
+}
+
+/* Calls that came where none had been. */
+#define MAX_KEPT	4096
+
+struct kept {
+	struct choices call[MAX_KEPT];
+	size_t nr;
+	/* The number of the last one. */
+	unsigned long last;
+};
+
+/* One in four is all new. @kept may be NULL. */
+static void choose(struct fuzz_memory *f, const struct kept *kept)
+{
+	f->choices->nr = 0;
+	f->choices->at = 0;
+	if (!kept || !kept->nr || !(random_number(&f->random) % 4))
+		return;
+	*f->choices = kept->call[random_number(&f->random) % kept->nr];
+	choices_mutate(f->choices, &kept->call[random_number(&f->random) % kept->nr], &f->random);
+}
+
+/* With NULL for @kept it is not guided, only recorded. */
+static void recorded_call(struct __test_metadata *_metadata, FIXTURE_DATA(fuzz) * self,
+			  struct kept *kept, unsigned long i)
+{
+	struct fuzz_memory *f = &self->f;
+
+	choose(f, kept);
+	kcov_begin(self->kcov);
+	any_call(_metadata, self, i);
+	if (kcov_end(self->kcov) && kept && kept->nr < MAX_KEPT) {
+		choices_end(f->choices);
+		kept->call[kept->nr++] = *f->choices;
+		kept->last = i;
+	}
+}
+
+TEST_F_TIMEOUT(fuzz, guided_by_kcov, HANG_SECONDS)
+{
+	static const int errors[] = { 0, E2BIG, EFAULT, EINVAL, ENOMEM, ENOTTY, EPERM };
+	const unsigned long nr = nr_calls(), blind = nr / 4;
+	static struct choices choices;
+	static struct kept kept;
+	struct kcov *kcov = self->kcov;
+	__u64 begin = now_ns();
+	size_t features;
+	unsigned long i;
+
+	if (!kcov)
+		SKIP(return, "no KCOV in this kernel");
+	self->f.choices = &choices;
+	ASSERT_EQ(0, kcov_enable(kcov));
+	/* First as many as it takes for what is easy to come by. */
+	for (i = 1; i <= blind; i++)
+		recorded_call(_metadata, self, NULL, i);
+	features = kcov_features(kcov);
+	TH_LOG("%lu calls at random: %zu features, %zu blocks", blind, features,
+	       kcov_blocks(kcov));
+	for (; i <= nr; i++) {
+		recorded_call(_metadata, self, &kept, i);
+		if (i % ROUND_CALLS == 0 || i == nr)
+			end_round(_metadata, self);
+	}
+	TH_LOG("%lu calls, guided: %zu features, %zu blocks; %zu kept, the last one is call %lu",
+	       nr - blind, kcov_features(kcov), kcov_blocks(kcov), kept.nr, kept.last);
+	TH_LOG("%lu calls in %llu ms", nr, (now_ns() - begin) / 1000000);
+	/* A module that is not instrumented has none. */
+	EXPECT_LT(0, features);
+	EXPECT_LT(0, kept.nr);
 	expect_all(_metadata, self, errors, ARRAY_SIZE(errors));
 }
 
