@@ -49,6 +49,14 @@ static int lock_mlock(const struct bench *b, struct memory *m)
 	return 0;
 }
 
+static void touch_ranges(const struct memory *m)
+{
+	size_t i;
+
+	for (i = 0; i < m->nr_ranges; i++)
+		memory_touch(m, range_addr(m, i), m->ranges[i].len);
+}
+
 /* mlock2(MLOCK_ONFAULT), and then the program touches it. */
 static int lock_onfault(const struct bench *b, struct memory *m)
 {
@@ -60,8 +68,8 @@ static int lock_onfault(const struct bench *b, struct memory *m)
 
 		if (ret)
 			return ret;
-		memory_touch(m, range_addr(m, i), m->ranges[i].len);
 	}
+	touch_ranges(m);
 	return 0;
 }
 
@@ -177,6 +185,16 @@ static int lock_yield(const struct bench *b, struct memory *m)
 	return lock_each(b, m, MLOCK_RS_LOCK_YIELD);
 }
 
+/* The same as with mlock2(MLOCK_ONFAULT). */
+static int lock_onfault_and_touch(const struct bench *b, struct memory *m)
+{
+	int ret = lock_each(b, m, MLOCK_RS_LOCK_ONFAULT);
+
+	if (!ret)
+		touch_ranges(m);
+	return ret;
+}
+
 /* One call for so many ranges as it takes. */
 static int lock_vector(const struct bench *b, struct memory *m)
 {
@@ -207,6 +225,8 @@ static const struct contender contenders[] = {
 	{ .name = "lock", .lock = lock_strict, .needs = MLOCK_RS_FEATURE_LOCK },
 	{ .name = "lockv", .lock = lock_vector, .needs = MLOCK_RS_FEATURE_VECTOR },
 	{ .name = "yield", .lock = lock_yield, .needs = MLOCK_RS_FEATURE_YIELD },
+	{ .name = "lock-onfault", .lock = lock_onfault_and_touch,
+	  .needs = MLOCK_RS_FEATURE_ONFAULT },
 	/* The same as "lock", for a module that never downgrades the lock. */
 	{ .name = "write-held", .lock = lock_strict, .needs = MLOCK_RS_FEATURE_LOCK },
 };

@@ -24,6 +24,7 @@ NAMES = {
     "lock": "mlock_rs LOCK, {w}",
     "lockv": "mlock_rs LOCKV",
     "yield": "mlock_rs YIELD, {w}",
+    "lock-onfault": "mlock_rs ONFAULT; touch it",
     "none": "(nothing is locked)",
 }
 LOADS = {
@@ -147,8 +148,8 @@ def plan(full=False, cpus=2):
         add("time", "mlock lock lockv", load=load, nr=1000,
             bytes=(500 if "near" in load else 8000) << 10)
 
-    add("time", f"mlock onfault map-populate madvise*1 write-held {best} {ours} lock*0",
-        bytes=WORKERS_BYTES, rounds=few)
+    add("time", f"mlock onfault lock-onfault map-populate madvise*1 write-held {best} {ours} "
+        "yield*1 lock*0", bytes=WORKERS_BYTES, rounds=few)
     for workers in range(1, (4 if full else 3) + 1):
         add("time", f"madvise*{workers} lock*{workers}", bytes=WORKERS_BYTES, rounds=few)
     for size in (16, 64) if not full else (16, 64, 512, 2048, 4096, 8192):
@@ -164,16 +165,19 @@ def plan(full=False, cpus=2):
         add("hold", "mlock lock", bytes=size * MIB, rounds=rounds)
     for nr in (16, 256, 4096):
         add("hold", "mlock lock", bytes=64 * MIB, nr=nr, rounds=rounds)
+    add("hold", f"onfault lock-onfault map-populate {best} write-held lock*{cpus} yield*1 "
+        f"yield*{cpus}", bytes=256 * MIB, rounds=rounds)
     for probe in ("mmap", "thread", "cmdline"):
         add("stall", f"mlock {best} {ours} yield*1", probe=probe, rounds=FEW)
-        add("stall", "none map-populate write-held", probe=probe, rounds=FEW if full else 1)
-    for probe in ("fault", "maps"):
-        add("stall", f"none mlock map-populate {best} write-held {ours} yield*1", probe=probe,
+        add("stall", "none onfault map-populate write-held", probe=probe,
             rounds=FEW if full else 1)
+    for probe in ("fault", "maps"):
+        add("stall", f"none mlock onfault map-populate {best} write-held {ours} yield*1",
+            probe=probe, rounds=FEW if full else 1)
     for probe in ("call", "death"):
-        add("kill", f"mlock map-populate {best} write-held {ours} yield*1", probe=probe,
+        add("kill", f"mlock onfault map-populate {best} write-held {ours} yield*1", probe=probe,
             options=("--delay", "100000"), rounds=few)
-    add("wrong", f"mlock onfault {best} write-held {ours} yield*1", nr=64,
+    add("wrong", f"mlock onfault lock-onfault {best} write-held {ours} yield*1", nr=64,
         bytes=(32 if full else 4) * MIB, rounds=few, options=("--calls", "150" if full else "60"))
     # Two groups may ask for the same cell.
     return list(dict.fromkeys(cells))
@@ -349,16 +353,19 @@ def load_name(row):
 def tables(rows):
     """Title and table of each kind of measurement."""
     yield from time_tables(rows)
-    hold = Table("memory", "how", "write lock", "longest", "read lock", "longest", left=2)
+    hold = Table("memory", "how", "write lock", "longest", "read lock", "longest", "spread",
+                 "ratio", left=2)
     for row in (r for r in rows if r["measure"] == "hold" and r["value"] == "write_ns"):
         others = [find(rows, name, **{f: row[f] for f in FIELDS[:7]})
                   for name in VALUES["hold"]]
         hold.add(load_name(row), contender_name(row["contender"], row["workers"]),
-                 *(duration(other["median"]) for other in others))
-    yield "Time that the mmap lock is held (medians)", hold
+                 *(duration(other["median"]) for other in others), spread(others[2]),
+                 ratio(others[2]))
+    yield ("Time that the calling thread holds the mmap lock (medians; spread and ratio: of the "
+           "read lock)"), hold
 
-    stall = Table("request", "while this locks 1 GiB", "p50", "p99", "max", "max, ratio",
-                  "the call", left=2)
+    stall = Table("request", "while this locks 1 GiB", "p50", "p99", "max", "spread", "ratio",
+                  "the call", "runs", left=2)
     for row in (r for r in rows if r["measure"] == "stall" and r["value"] == "max_ns"):
         same = {f: row[f] for f in FIELDS[:7]}
         stall.rows[0] = (*stall.rows[0][:1], f"while this locks {size_name(row['bytes'])}",
@@ -366,20 +373,22 @@ def tables(rows):
         stall.add(PROBES[row["probe"]], contender_name(row["contender"], row["workers"]),
                   duration(find(rows, "p50_ns", **same)["median"]),
                   duration(find(rows, "p99_ns", **same)["median"]), duration(row["median"]),
-                  ratio(row), duration(find(rows, "ns", **same)["median"]))
-    yield "How long others wait (a request every 2 to 50 ms)", stall
+                  spread(row), ratio(row), duration(find(rows, "ns", **same)["median"]),
+                  row["runs"])
+    yield ("How long others wait (a request every 2 to 50 ms; medians; spread and ratio: of the "
+           "longest wait of a run)"), stall
 
-    kill = Table("", "how", "median", "longest", left=2)
+    kill = Table("", "how", "median", "longest", "spread", "ratio", left=2)
     for row in (r for r in rows if r["measure"] == "kill"):
         kill.add(PROBES[row["probe"]], contender_name(row["contender"], row["workers"]),
-                 duration(row["median"]), duration(row["max"]))
+                 duration(row["median"]), duration(row["max"]), spread(row), ratio(row))
     yield "SIGKILL in the middle of a call", kill
 
-    wrong = Table("how", "wrong successes", "failed calls", "of calls")
+    wrong = Table("how", "wrong successes per 1000", "failed calls per 1000", "runs")
     for row in (r for r in rows if r["value"] == "wrong_per_1000"):
         failed = find(rows, "failed_per_1000", **{f: row[f] for f in FIELDS[:7]})
         wrong.add(contender_name(row["contender"], row["workers"]), f"{row['median']:.1f}",
-                  f"{failed['median']:.1f}", "1000")
+                  f"{failed['median']:.1f}", row["runs"])
     yield "A page is replaced during the call, mostly while VMAs are marked", wrong
 
 
@@ -416,12 +425,14 @@ BEGIN, END = "<!-- From bench/results/summary.csv, by tools/bench --readme -->\n
 
 
 def headline(rows):
-    """The tables of the README."""
+    """The tables of the README, and what they are of."""
     table = Table("to lock", "mlock(2)", *(contender_name(*c) for c in HEADLINE_CONTENDERS))
+    timed, waited = [], []
     for load in HEADLINE_LOADS:
         cells = [find(rows, measure="time", contender=contender, workers=workers, **load)
                  for contender, workers in (("mlock", 1), *HEADLINE_CONTENDERS)]
         if cells[0]:
+            timed += cells
             table.add(load_name(cells[0]), duration(cells[0]["median"]),
                       *(times(row) for row in cells[1:]))
     ranges = Table("to lock", "1000 × mlock(2)", "1000 × LOCK", "LOCKV")
@@ -429,6 +440,7 @@ def headline(rows):
         cells = [find(rows, measure="time", contender=contender, load=load)
                  for contender in ("mlock", "lock", "lockv")]
         if cells[0]:
+            timed += cells
             ranges.add(load_name(cells[0]), duration(cells[0]["median"]),
                        *(times(row) for row in cells[1:]))
     stalls = Table("longest wait", *(contender_name(*c) for c in HEADLINE_WAITS))
@@ -437,8 +449,20 @@ def headline(rows):
                       workers=workers)
                  for contender, workers in HEADLINE_WAITS]
         if cells[0]:
+            waited += cells
             stalls.add(PROBES[probe], *(duration(row["median"]) if row else "" for row in cells))
-    return "\n".join(t.markdown() for t in (table, ranges, stalls) if len(t.rows) > 1)
+    said = f"Medians of {how_many_runs(timed)} runs"
+    if waited:
+        size = size_name(waited[0]["bytes"])
+        said += f"; the longest wait of a run in which {size} is locked, of {how_many_runs(waited)}"
+    return "\n".join([f"{said}.\n",
+                      *(t.markdown() for t in (table, ranges, stalls) if len(t.rows) > 1)])
+
+
+def how_many_runs(rows):
+    """In words."""
+    runs = sorted({row["runs"] for row in rows if row})
+    return f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else f"{runs[0]}" if runs else "no"
 
 
 def times(row):

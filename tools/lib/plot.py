@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 # One colour for each contender in all plots; blue and green are mlock_rs (Okabe and Ito's palette).
 COLOURS = {"mlock": "#d55e00", "onfault": "#56b4e9", "madvise": "#e69f00",
            "map-populate": "#cc79a7", "write-held": "#999999", "lock": "#0072b2",
-           "yield": "#009e73", "none": "#bbbbbb"}
+           "yield": "#009e73", "lock-onfault": "#f0e442", "none": "#bbbbbb"}
 STYLE = {"svg.hashsalt": "mlock_rs", "svg.fonttype": "none", "font.size": 10,
          "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
          "grid.alpha": 0.3, "legend.frameon": False}
@@ -182,10 +182,11 @@ def hold(results):
             label = f"{bench.contender_name(contender, 1)}, {name}"
             look = {"color": COLOURS[contender], "linestyle": style, "marker": "o",
                     "markersize": 4, "label": label}
-            one = sorted(results.select("hold", value, nr=1, contender=contender),
+            one = sorted(results.select("hold", value, nr=1, contender=contender,
+                                        workers=1),
                          key=lambda r: r["bytes"])
             axes[0].plot([r["bytes"] for r in one], [r["median"] for r in one], **look)
-            many = sorted(results.select("hold", value, bytes=64 * bench.MIB,
+            many = sorted(results.select("hold", value, bytes=64 * bench.MIB, workers=1,
                                          contender=contender), key=lambda r: r["nr"])
             axes[1].plot([r["nr"] for r in many], [r["median"] for r in many], **look)
     size_axis(axes[0], sizes)
