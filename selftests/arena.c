@@ -26,7 +26,11 @@
 #endif
 
 #define PAGEMAP_PFN	0x007fffffffffffffULL
+#define KPF_UPTODATE_BIT	3
+#define KPF_LRU_BIT	5
+#define KPF_MMAP_BIT	11
 #define KPF_ANON_BIT	12
+#define KPF_SWAPBACKED_BIT 14
 
 static struct {
 	int maps, smaps, status, pagemap, kpageflags;
@@ -225,7 +229,8 @@ static const struct {
 	{ 56, PAGE_EXCLUSIVE },
 }, kpage_bits[] = {
 	{ KPF_MLOCKED_BIT, PAGE_MLOCKED }, { KPF_UNEVICTABLE_BIT, PAGE_UNEVICTABLE },
-	{ KPF_ANON_BIT, PAGE_ANON },
+	{ KPF_ANON_BIT, PAGE_ANON }, { KPF_LRU_BIT, PAGE_LRU }, { KPF_MMAP_BIT, PAGE_MAPPED },
+	{ KPF_SWAPBACKED_BIT, PAGE_SWAPBACKED }, { KPF_UPTODATE_BIT, PAGE_UPTODATE },
 };
 
 #define NR(array)	(sizeof(array) / sizeof((array)[0]))

@@ -32,10 +32,14 @@
 #define PAGE_GUARD	0x0008
 #define PAGE_EXCLUSIVE	0x0010
 #define PAGE_ZERO	0x0020
-/* Only in a full look. */
+/* Only in a full look: what kpageflags says, but for what depends on when reclaim last came by. */
 #define PAGE_MLOCKED	0x0100
 #define PAGE_UNEVICTABLE 0x0200
 #define PAGE_ANON	0x0400
+#define PAGE_LRU	0x0800
+#define PAGE_MAPPED	0x1000
+#define PAGE_SWAPBACKED	0x2000
+#define PAGE_UPTODATE	0x4000
 
 struct arena_vma {
 	/* In pages. */

@@ -14,7 +14,7 @@
  *
  * A program that differs is made as small as possible and printed as a line of text.
  *
- * $DIFF_STEPS is how many steps to run, $SEED repeats the random numbers, and
+ * $DIFF_STEPS is how many steps to run with a full look, $SEED repeats the random numbers, and
  * $REPLAY='map 0+2 anon rw plain 0; lock 0+2 pages' runs this one program, with a full look after
  * each step: what program.c prints and reads.
  */
@@ -126,7 +126,7 @@ static void print_tally(struct __test_metadata *_metadata, const struct tally *t
 static void print_progress(const struct tally *t, unsigned long steps)
 {
 	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "\r%lu of %lu steps ", t->steps, steps);
+		fprintf(stderr, "\r%lu of %lu steps ", t->full_looks, steps);
 }
 
 FIXTURE(differential)
@@ -158,7 +158,7 @@ static void replay(struct __test_metadata *_metadata, struct pair *pair, const c
 	print_tally(_metadata, &pair->tally);
 }
 
-/* Random programs until there are @steps steps, or something is found. */
+/* Random programs until there were @steps full looks after a step, or something is found. */
 static void run_programs(struct __test_metadata *_metadata, struct pair *pair, unsigned long steps)
 {
 	struct finding f = {};
@@ -167,7 +167,7 @@ static void run_programs(struct __test_metadata *_metadata, struct pair *pair, u
 	struct tally tally;
 
 	TH_LOG("SEED=%llu", random);
-	while (pair->tally.steps < steps && !f.kind) {
+	while (pair->tally.full_looks < steps && !f.kind) {
 		bool rarely = pair->tally.programs % RARELY_EVERY == RARELY_EVERY - 1;
 
 		program_random(&p, PROGRAM_STEPS, &random);

@@ -96,6 +96,8 @@ FIXTURE(end)
 {
 	int dev;
 	struct held_call *held;
+	/* Of the whole machine, before the call. */
+	long mlocked_kb;
 };
 
 FIXTURE_VARIANT(end)
@@ -153,6 +155,7 @@ static void tear_down(int dev, struct held_call *held)
 FIXTURE_SETUP(end)
 {
 	set_up(_metadata, &self->dev, &self->held, variant->flags, variant->nr_workers);
+	self->mlocked_kb = mlocked_kb();
 }
 
 FIXTURE_TEARDOWN(end)
@@ -170,6 +173,8 @@ TEST_F_TIMEOUT(end, while_lock_waits, HELD_TEST_SECONDS)
 	/* The page has not come. */
 	ASSERT_TRUE(reap(h, &status));
 	EXPECT_TRUE(variant->is_right(status));
+	/* Nothing of it stays locked. */
+	EXPECT_EQ(self->mlocked_kb, mlocked_kb());
 	EXPECT_EQ(1, interrupted(self->dev));
 	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
 }
@@ -189,6 +194,8 @@ TEST_F_TIMEOUT(end, while_lock_and_a_writer_wait, HELD_TEST_SECONDS)
 	held_go(h, variant->who, variant->run);
 	ASSERT_TRUE(reap(h, &status));
 	EXPECT_TRUE(variant->is_right(status));
+	/* Nothing of it stays locked. */
+	EXPECT_EQ(self->mlocked_kb, mlocked_kb());
 	EXPECT_EQ(1, interrupted(self->dev));
 	/*
 	 * The threads get their signals one after the other, and LOCK may be over before the writer
@@ -212,6 +219,8 @@ TEST_F_TIMEOUT(end, while_mlock_waits, HELD_TEST_SECONDS)
 	held_go(h, variant->who, variant->run);
 	ASSERT_TRUE(reap(h, &status));
 	EXPECT_TRUE(variant->is_right(status));
+	/* Nothing of it stays locked. */
+	EXPECT_EQ(self->mlocked_kb, mlocked_kb());
 	EXPECT_EQ(-EINPROGRESS, h->thread[CALL].ret);
 }
 

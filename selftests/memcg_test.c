@@ -24,6 +24,16 @@ FIXTURE(memcg)
 	struct lock_call *call[2];
 };
 
+FIXTURE_VARIANT(memcg)
+{
+	__u32 nr_workers;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(memcg, alone) { .nr_workers = 1 };
+FIXTURE_VARIANT_ADD(memcg, with_help) { .nr_workers = 2 };
+/* clang-format on */
+
 FIXTURE_SETUP(memcg)
 {
 	int i;
@@ -34,6 +44,7 @@ FIXTURE_SETUP(memcg)
 	for (i = 0; i < 2; i++) {
 		self->call[i] = lock_call_new(self->dev, self->addr, NR_PAGES);
 		self->call[i]->with_mlock = i;
+		self->call[i]->nr_workers = variant->nr_workers;
 	}
 	if (memcg_create(&memcg, "memcg_test"))
 		SKIP(return, "no memory control groups");
@@ -140,10 +151,13 @@ TEST_F(memcg, limit_and_nobody_to_kill)
 	EXPECT_EQ(theirs->vmlck, mine->vmlck);
 	EXPECT_EQ(NR_PAGES * page_size, mine->vmlck);
 	EXPECT_EQ(NR_PAGES, count(mine->states, 'l') + count(mine->states, 'L'));
-	/* The result says where it ended. */
-	resident = count(mine->states, 'L');
+	/* The result says where it ended: at the lowest page that is missing, whoever met it. */
+	EXPECT_EQ(variant->nr_workers - 1, mine->res.nr_helpers);
+	resident = strspn(mine->states, "L");
 	EXPECT_LT(0, resident);
 	EXPECT_GT(NR_PAGES, resident);
+	if (variant->nr_workers == 1)
+		EXPECT_EQ(resident, count(mine->states, 'L'));
 	EXPECT_EQ(resident * page_size, mine->res.populated);
 	EXPECT_EQ((uintptr_t)self->addr + resident * page_size, mine->res.fail_addr);
 	EXPECT_EQ(EAGAIN, mine->res.error);

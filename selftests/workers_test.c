@@ -199,6 +199,110 @@ TEST_F(workers, module_chooses_nobody_for_a_page)
 	EXPECT_EQ(page_size, self->arg.populated);
 }
 
+/* Looks at the one thread that is neither the caller nor itself, as long as it is there. */
+struct looker {
+	pthread_t thread;
+	pid_t caller;
+	atomic_int tid;
+	atomic_bool quit;
+	char status[4096];
+};
+
+static bool read_status(pid_t tid, char *text, size_t size)
+{
+	char path[48];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, size - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return n > 0;
+}
+
+static void look_at_helper(struct looker *l)
+{
+	DIR *dir = opendir("/proc/self/task");
+	char status[sizeof(l->status)];
+	struct dirent *entry;
+
+	if (!dir)
+		abort();
+	while ((entry = readdir(dir))) {
+		pid_t tid = atoi(entry->d_name);
+
+		if (tid && tid != l->caller && tid != gettid() &&
+		    read_status(tid, status, sizeof(status)))
+			memcpy(l->status, status, sizeof(status));
+	}
+	closedir(dir);
+}
+
+static void *look_for_helper(void *arg)
+{
+	struct looker *l = arg;
+
+	atomic_store(&l->tid, gettid());
+	while (!atomic_load(&l->quit))
+		look_at_helper(l);
+	return NULL;
+}
+
+/* A line of a status, which begins with @label; valid until the call after the next one. */
+static const char *status_line(const char *text, const char *label)
+{
+	static char line[2][512];
+	static unsigned int next;
+	char *copy = line[next++ % 2];
+	const char *found = text;
+
+	while (found && strncmp(found, label, strlen(label))) {
+		found = strchr(found, '\n');
+		found += !!found;
+	}
+	snprintf(copy, sizeof(line[0]), "%.*s", found ? (int)strcspn(found, "\n") : 0,
+		 found ?: "");
+	return copy;
+}
+
+/* Who they are, what they may, and where they run. */
+TEST_F(workers, are_like_the_caller)
+{
+	static const char *const same[] = {
+		"Tgid:", "Uid:", "Gid:", "Groups:", "CapPrm:", "CapEff:", "CapBnd:", "NoNewPrivs:",
+		"Cpus_allowed:", "Mems_allowed:",
+	};
+	struct looker looker = { .caller = gettid() };
+	char caller[4096];
+	cpu_set_t cpus;
+	size_t i;
+
+	ASSERT_EQ(0, drop_privileges(1ULL << 14 /* CAP_IPC_LOCK */));
+	ASSERT_EQ(0, pthread_create(&looker.thread, NULL, look_for_helper, &looker));
+	while (!atomic_load(&looker.tid))
+		sched_yield();
+	/* Unlike all other threads. */
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	atomic_store(&looker.quit, true);
+	pthread_join(looker.thread, NULL);
+
+	EXPECT_EQ(1, self->arg.nr_helpers);
+	ASSERT_TRUE(read_status(looker.caller, caller, sizeof(caller)));
+	EXPECT_NE(atomic_load(&looker.tid), looker.caller);
+	for (i = 0; i < ARRAY_SIZE(same); i++) {
+		EXPECT_STRNE("", status_line(caller, same[i]));
+		EXPECT_STREQ(status_line(caller, same[i]), status_line(looker.status, same[i]));
+	}
+	expect_all(_metadata, self);
+}
+
 /* Without help it is the same call. */
 
 TEST_F(workers, limit_of_processes)
