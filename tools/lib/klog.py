@@ -35,6 +35,8 @@ MARKED_BY_ONE_SIDE = {
     "osq_unlock": "osq_wait_next() reads node->next; osq_lock() sets it with WRITE_ONCE()",
     "osq_lock": "as osq_unlock(), in its way out of the queue",
     "__percpu_counter_sum": "reads counters that other CPUs add to with this_cpu_add()",
+    "proc_pid_status": "reads how often a task was switched, which the scheduler counts; what it"
+                       " says of the memory is read by another function",
 }
 KCSAN_REPORT = re.compile(r"BUG: KCSAN: data-race in (\w+)\+0x")
 # The maple tree marks a node dead by setting its parent, the first word in it, to itself; readers
@@ -53,6 +55,9 @@ IDLE_MASK = re.compile(
 # exact all the same. What these functions share is the counter that they were given.
 COUNTERS = re.compile(
     r"BUG: KCSAN: data-race in (?:__)?percpu_counter_\w+ / (?:__)?percpu_counter_\w+$", re.M)
+# A thread that ends looks whether it is the one that the memory is charged to, while the one that
+# is hands that on to another thread, with WRITE_ONCE().
+OWNER = re.compile(r"BUG: KCSAN: data-race in mm_update_next_owner / try_to_set_owner$", re.M)
 END_OF_REPORT = 66 * "="
 UNKNOWN_ORIGIN = "race at unknown origin, with read to "
 
@@ -63,7 +68,7 @@ def is_known_race(lines, number):
         return False
     report = "\n".join(itertools.takewhile(lambda line: END_OF_REPORT not in line, lines[number:]))
     beginning = report.index("BUG:")
-    if any(race.match(report, beginning) for race in (DEAD_NODE, IDLE_MASK, COUNTERS)):
+    if any(race.match(report, beginning) for race in (DEAD_NODE, IDLE_MASK, COUNTERS, OWNER)):
         return True
     function = KCSAN_REPORT.search(lines[number])
     return (function is not None and function[1] in MARKED_BY_ONE_SIDE

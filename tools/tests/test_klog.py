@@ -198,6 +198,19 @@ class Klog(unittest.TestCase):
             line = f"BUG: KCSAN: data-race in {one} / {other}"
             self.assertEqual(klog.trouble([line]), [0])
 
+    def test_the_owner_of_an_address_space_that_changes_is_excused(self):
+        line = "[  128.719566] BUG: KCSAN: data-race in mm_update_next_owner / try_to_set_owner"
+        self.assertEqual(klog.trouble([line, "[  128.719600]"]), [])
+        for other in (line + "+0x2c/0x230", line.replace("try_to_set_owner", "mlock_vmas"),
+                      line.replace("mm_update_next_owner", "mlock_vmas")):
+            self.assertEqual(klog.trouble([other]), [0])
+
+    def test_how_often_a_task_was_switched_is_excused(self):
+        lines = [line.replace("osq_unlock", "proc_pid_status") for line in RACE]
+        self.assertEqual(klog.trouble(lines), [])
+        lines = [line.replace("osq_unlock", "task_mem") for line in RACE]
+        self.assertEqual(klog.trouble(lines), [1])
+
     def test_a_race_of_another_function_is_found(self):
         lines = [line.replace("osq_unlock", "mlock_vmas") for line in RACE]
         self.assertEqual(klog.trouble(lines), [1])
