@@ -333,7 +333,7 @@ class Table:
 
 def spread(row):
     """How far the runs are apart, of their median."""
-    if not row["median"]:
+    if not row["median"] or row["runs"] < 2:
         return ""
     return f"{100 * (row['max'] - row['min']) / row['median']:.0f} %"
 
