@@ -215,7 +215,10 @@ static bool allowed_is_wrong(const struct expectation *e, const struct step *s,
 	return false;
 }
 
-/* The system call drains the batches of its CPU when it has populated; one may be full here. */
+/*
+ * The system call drains the batches of its CPU when it has populated. Here two may be full but for
+ * one page: that of pages to be locked, and that of new ones, where those of shared memory wait.
+ */
 static bool too_late(struct pair *pair, const struct step *s, size_t i, struct finding *f)
 {
 	const struct entry *syscall = &pair->world[0].journal->entry[i];
@@ -224,7 +227,7 @@ static bool too_late(struct pair *pair, const struct step *s, size_t i, struct f
 	if (s->op != OP_LOCK || syscall->ret || ioctl->after.look != LOOK_FULL || !lock_range(s).nr)
 		return false;
 	pair->tally.allowed[UNEVICTABLE_LATE] += ioctl->after.late > 0;
-	if (!syscall->after.late && ioctl->after.late <= FOLIO_BATCH)
+	if (!syscall->after.late && ioctl->after.late <= 2 * FOLIO_BATCH)
 		return false;
 	return found(f, FOUND_LATE, "Mlocked, but not Unevictable: %u | %u pages",
 		     syscall->after.late, ioctl->after.late);
