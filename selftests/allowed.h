@@ -26,8 +26,8 @@ enum allowed {
 	 */
 	NO_ROOM_TO_SPLIT,
 	/*
-	 * Mlocked pages are Unevictable at once after mlock(2); here up to two batches of them later.
-	 * Of a state, not of a step: not foretold.
+	 * Mlocked pages are Unevictable at once after mlock(2); here up to two batches of them are
+	 * so later. Of a state, not of a step: not foretold.
 	 */
 	UNEVICTABLE_LATE,
 	/*

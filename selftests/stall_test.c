@@ -152,8 +152,9 @@ TEST_F(stall, a_writer_gets_in_again_and_again)
 	unsigned int inside;
 
 	lock_with_a_writer(_metadata, self, variant, MLOCK_RS_LOCK_YIELD, SLICE_US, &res, &inside);
-	EXPECT_LT(3, res.nr_gaps);
-	EXPECT_LT(3, inside);
+	/* How often depends on what else the processors have to do. */
+	EXPECT_LT(1, res.nr_gaps);
+	EXPECT_LT(1, inside);
 }
 
 TEST_F(stall, not_before_the_slice_is_over)
