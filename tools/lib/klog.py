@@ -58,6 +58,17 @@ COUNTERS = re.compile(
 # A thread that ends looks whether it is the one that the memory is charged to, while the one that
 # is hands that on to another thread, with WRITE_ONCE().
 OWNER = re.compile(r"BUG: KCSAN: data-race in mm_update_next_owner / try_to_set_owner$", re.M)
+# A kworker reads how long it has run so far, which the scheduler counts. What it reads of a work,
+# which may be the module's, are addresses, or small numbers that are not read as words.
+RUN_TIME = re.compile(
+    r"BUG: KCSAN: data-race in process_one_work\+0x[^\n]*\n[^\n]*\n"
+    r"[^\n]*race at unknown origin, with read to [^\n]* of 8 bytes by [^\n]*\n"
+    r"[^\n]*\bprocess_one_work\+[^\n]*\n[^\n]*\bworker_thread\+"
+    r".*?\bvalue changed: 0x0000[0-9a-f]{12} -> 0x0000[0-9a-f]{12}$", re.M | re.S)
+# Reclaim takes a folio off its list, which is one bit of its flags, while the end of writeback looks
+# at another one.
+FOLIO_FLAGS = re.compile(
+    r"BUG: KCSAN: data-race in __folio_end_writeback / isolate_lru_folios$", re.M)
 END_OF_REPORT = 66 * "="
 UNKNOWN_ORIGIN = "race at unknown origin, with read to "
 
@@ -68,7 +79,8 @@ def is_known_race(lines, number):
         return False
     report = "\n".join(itertools.takewhile(lambda line: END_OF_REPORT not in line, lines[number:]))
     beginning = report.index("BUG:")
-    if any(race.match(report, beginning) for race in (DEAD_NODE, IDLE_MASK, COUNTERS, OWNER)):
+    if any(race.match(report, beginning) for race in
+           (DEAD_NODE, IDLE_MASK, COUNTERS, OWNER, RUN_TIME, FOLIO_FLAGS)):
         return True
     function = KCSAN_REPORT.search(lines[number])
     return (function is not None and function[1] in MARKED_BY_ONE_SIDE

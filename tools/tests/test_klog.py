@@ -128,6 +128,17 @@ IDLE_MASK = """
 """.strip().splitlines()
 
 
+RUN_TIME = """
+[   65.918834] BUG: KCSAN: data-race in process_one_work+0x168/0x6c0
+[   65.919146]
+[   65.919300] race at unknown origin, with read to 0xffff888100f0c528 of 8 bytes by task 38 on cpu 0:
+[   65.919642]  process_one_work+0x168/0x6c0
+[   65.919846]  worker_thread+0x3ab/0x650
+[   65.924790]
+[   65.924885] value changed: 0x00000000022b2390 -> 0x00000000022ed01e
+""".strip().splitlines()
+
+
 class Klog(unittest.TestCase):
     def test_every_bad_line_is_found(self):
         for line in BAD:
@@ -204,6 +215,19 @@ class Klog(unittest.TestCase):
         for other in (line + "+0x2c/0x230", line.replace("try_to_set_owner", "mlock_vmas"),
                       line.replace("mm_update_next_owner", "mlock_vmas")):
             self.assertEqual(klog.trouble([other]), [0])
+
+    def test_how_long_a_kworker_has_run_is_excused(self):
+        self.assertEqual(klog.trouble(RUN_TIME), [])
+        for old, new in (("0x00000000022ed01e", "0xffff888100f0c500"), ("of 8 bytes", "of 4 bytes"),
+                         ("race at unknown origin, with read", "read"),
+                         ("process_one_work", "mlock_work"), ("worker_thread", "mlock_thread")):
+            lines = [line.replace(old, new) for line in RUN_TIME]
+            self.assertEqual(klog.trouble(lines), [0], old)
+
+    def test_flags_of_a_folio_at_the_end_of_writeback_are_excused(self):
+        line = "[  200.3] BUG: KCSAN: data-race in __folio_end_writeback / isolate_lru_folios"
+        self.assertEqual(klog.trouble([line]), [])
+        self.assertEqual(klog.trouble([line.replace("isolate_lru_folios", "mlock_folio")]), [0])
 
     def test_how_often_a_task_was_switched_is_excused(self):
         lines = [line.replace("osq_unlock", "proc_pid_status") for line in RACE]
