@@ -46,11 +46,18 @@ DEAD_NODE = re.compile(
     r".*?\bwrite to (0x[0-9a-f]+) of 8 bytes by [^\n]*\n[^\n]*\bmas_wr_node_store\+"
     r".*?\bread to \1 of 8 bytes by [^\n]*\n[^\n]*\b(?:mas|mtree)_\w+\+"
     r".*?\bvalue changed: 0x[0-9a-f]+ -> \1$", re.M | re.S)
+
+
+def read_alone(reader, caller, what, rest=""):
+    """A report of a read in `reader`, called by `caller`, without a second access that was seen."""
+    return re.compile(
+        rf"BUG: KCSAN: data-race in {reader}\+0x[^\n]*\n[^\n]*\n"
+        rf"[^\n]*race at unknown origin, with read to [^\n]* {what}[^\n]*\n"
+        rf"[^\n]*\b{reader}\+[^\n]*\n[^\n]*\b{caller}{rest}", re.M | re.S)
+
+
 # An idle CPU looks which others are idle, while they set their bits.
-IDLE_MASK = re.compile(
-    r"BUG: KCSAN: data-race in _find_first_bit\+0x[^\n]*\n[^\n]*\n"
-    r"[^\n]*race at unknown origin, with read to [^\n]* by task 0 on [^\n]*\n"
-    r"[^\n]*\b_find_first_bit\+[^\n]*\n[^\n]*\b_nohz_idle_balance\b")
+IDLE_MASK = read_alone("_find_first_bit", r"_nohz_idle_balance\b", "by task 0 on ")
 # The counters per CPU look at their sum without its lock to see whether they need the lock, and are
 # exact all the same. What these functions share is the counter that they were given.
 COUNTERS = re.compile(
@@ -60,11 +67,8 @@ COUNTERS = re.compile(
 OWNER = re.compile(r"BUG: KCSAN: data-race in mm_update_next_owner / try_to_set_owner$", re.M)
 # A kworker reads how long it has run so far, which the scheduler counts. What it reads of a work,
 # which may be the module's, are addresses, or small numbers that are not read as words.
-RUN_TIME = re.compile(
-    r"BUG: KCSAN: data-race in process_one_work\+0x[^\n]*\n[^\n]*\n"
-    r"[^\n]*race at unknown origin, with read to [^\n]* of 8 bytes by [^\n]*\n"
-    r"[^\n]*\bprocess_one_work\+[^\n]*\n[^\n]*\bworker_thread\+"
-    r".*?\bvalue changed: 0x0000[0-9a-f]{12} -> 0x0000[0-9a-f]{12}$", re.M | re.S)
+RUN_TIME = read_alone("process_one_work", r"worker_thread\+", "of 8 bytes by ",
+                      r".*?\bvalue changed: 0x0000[0-9a-f]{12} -> 0x0000[0-9a-f]{12}$")
 # Reclaim takes a folio off its list, which is one bit of its flags, while the end of writeback looks
 # at another one.
 FOLIO_FLAGS = re.compile(
