@@ -56,23 +56,30 @@ def read_alone(reader, caller, what, rest=""):
         rf"[^\n]*\b{reader}\+[^\n]*\n[^\n]*\b{caller}{rest}", re.M | re.S)
 
 
+def between(one, other):
+    """A report of a race that only these two have, whichever KCSAN names first."""
+    return re.compile(
+        rf"BUG: KCSAN: data-race in (?:(?:{one}) / (?:{other})|(?:{other}) / (?:{one}))$", re.M)
+
+
 # An idle CPU looks which others are idle, while they set their bits.
 IDLE_MASK = read_alone("_find_first_bit", r"_nohz_idle_balance\b", "by task 0 on ")
 # The counters per CPU look at their sum without its lock to see whether they need the lock, and are
 # exact all the same. What these functions share is the counter that they were given.
-COUNTERS = re.compile(
-    r"BUG: KCSAN: data-race in (?:__)?percpu_counter_\w+ / (?:__)?percpu_counter_\w+$", re.M)
+COUNTERS = between(r"(?:__)?percpu_counter_\w+", r"(?:__)?percpu_counter_\w+")
 # A thread that ends looks whether it is the one that the memory is charged to, while the one that
 # is hands that on to another thread, with WRITE_ONCE().
-OWNER = re.compile(r"BUG: KCSAN: data-race in mm_update_next_owner / try_to_set_owner$", re.M)
+OWNER = between("mm_update_next_owner", "try_to_set_owner")
+# A thread that is being made looks how many there are in the process, which says how large its
+# table of futexes may have to be, while others begin or end and count themselves.
+NR_THREADS = between("futex_hash_allocate_default", "copy_process|release_task|__exit_signal")
 # A kworker reads how long it has run so far, which the scheduler counts. What it reads of a work,
 # which may be the module's, are addresses, or small numbers that are not read as words.
 RUN_TIME = read_alone("process_one_work", r"worker_thread\+", "of 8 bytes by ",
                       r".*?\bvalue changed: 0x0000[0-9a-f]{12} -> 0x0000[0-9a-f]{12}$")
 # Reclaim takes a folio off its list, which is one bit of its flags, while the end of writeback looks
 # at another one.
-FOLIO_FLAGS = re.compile(
-    r"BUG: KCSAN: data-race in __folio_end_writeback / isolate_lru_folios$", re.M)
+FOLIO_FLAGS = between("__folio_end_writeback", "isolate_lru_folios")
 END_OF_REPORT = 66 * "="
 UNKNOWN_ORIGIN = "race at unknown origin, with read to "
 
@@ -84,7 +91,7 @@ def is_known_race(lines, number):
     report = "\n".join(itertools.takewhile(lambda line: END_OF_REPORT not in line, lines[number:]))
     beginning = report.index("BUG:")
     if any(race.match(report, beginning) for race in
-           (DEAD_NODE, IDLE_MASK, COUNTERS, OWNER, RUN_TIME, FOLIO_FLAGS)):
+           (DEAD_NODE, IDLE_MASK, COUNTERS, OWNER, NR_THREADS, RUN_TIME, FOLIO_FLAGS)):
         return True
     function = KCSAN_REPORT.search(lines[number])
     return (function is not None and function[1] in MARKED_BY_ONE_SIDE

@@ -165,6 +165,13 @@ class Klog(unittest.TestCase):
         self.assertEqual(klog.trouble(RACE[:3] + [seen] + RACE[4:]), [1])
         self.assertEqual(klog.trouble(["BUG: KCSAN: data-race in osq_lock / osq_unlock"]), [0])
 
+    def test_the_two_of_a_known_race_are_excused_in_either_order_and_with_nobody_else(self):
+        race = "[    1.000000] BUG: KCSAN: data-race in %s / %s"
+        count, new = "futex_hash_allocate_default", "copy_process"
+        self.assertEqual(klog.trouble([race % (new, count), race % (count, new)]), [])
+        self.assertEqual(klog.trouble([race % (new, new), race % (count, "find_vma"),
+                                       race % (count, new) + "_x"]), [0, 1, 2])
+
     def test_a_reader_that_meets_a_dead_node_of_the_maple_tree_is_excused(self):
         self.assertEqual(klog.trouble(DEAD_NODE), [])
 
