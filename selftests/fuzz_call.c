@@ -274,8 +274,7 @@ static __u32 random_workers(struct fuzz_memory *f)
 		return MLOCK_RS_MAX_WORKERS + fuzz_below(f, 2);
 	case 1:
 		return any_number(f);
-	case 2:
-	case 3:
+	case 2 ... 9:
 		return 2 + fuzz_below(f, 2);
 	default:
 		return fuzz_below(f, 2);
@@ -586,6 +585,11 @@ static enum lock_mode lock_mode(const struct fuzz_call *c)
 	return flags & MLOCK_RS_LOCK_ONFAULT ? LOCK_ONFAULT : LOCK_RESIDENT;
 }
 
+static bool asked_for_help(const struct fuzz_call *c)
+{
+	return (c->command->vector ? c->value.lockv.nr_workers : c->value.lock.nr_workers) > 1;
+}
+
 static void expect_change(struct fuzz_memory *f, struct fuzz_call *c, struct answer *answer)
 {
 	const struct mlock_rs_range one = { c->value.lock.addr, c->value.lock.len };
@@ -598,6 +602,8 @@ static void expect_change(struct fuzz_memory *f, struct fuzz_call *c, struct ans
 	}
 	model_edit(&f->arena, lock_mode(c), ranges, nr, answer);
 	model_populate(&f->arena);
+	if (answer->max_vmas && lock_mode(c) == LOCK_RESIDENT && asked_for_help(c))
+		model_helped(&f->arena, ranges, nr);
 	exactly(c, answer->error);
 }
 
@@ -663,18 +669,26 @@ static void set_result(struct fuzz_call *c, const struct answer *a)
 }
 
 /*
- * A QUERY that reaches beyond the arena finds the program, too. It may find more mapped and
- * resident than the arena has, but nothing else is locked: take over what it says of the rest.
+ * What helpers brought in is resident or not: take over what QUERY says of it. One that reaches
+ * beyond the arena finds the program, too. It may find more mapped and resident than the arena has,
+ * but nothing else is locked: take over what it says of the rest.
  */
 static bool take_over_query(const struct fuzz_memory *f, const struct fuzz_call *c,
 			    struct answer *a)
 {
 	struct mlock_rs_query seen;
 
-	if (c->value.query.addr >= f->arena.start - QUIET_BYTES &&
-	    c->value.query.addr + c->value.query.len <= f->arena.start + QUIET_BYTES)
-		return true;
 	memcpy(&seen, f->alias + c->at, sizeof(seen));
+	if (c->value.query.addr >= f->arena.start - QUIET_BYTES &&
+	    c->value.query.addr + c->value.query.len <= f->arena.start + QUIET_BYTES) {
+		if (seen.resident < a->resident || seen.resident > a->max_resident)
+			return false;
+		/* All is there only if all is. */
+		if (seen.resident < a->max_resident)
+			a->state = 0;
+		a->resident = seen.resident;
+		return true;
+	}
 	if (seen.mapped < a->mapped || seen.resident < a->resident || seen.resident > seen.mapped ||
 	    seen.nr_vmas < a->min_vmas)
 		return false;

@@ -27,7 +27,8 @@ void call_on_model(const struct call *call, struct model *m, struct answer *answ
 	case CALL_LOCKV:
 		return model_edit(m, LOCK_RESIDENT, range, call->nr_ranges, answer);
 	case CALL_LOCK_YIELD:
-		return model_yield_begin(m, range, answer);
+	case CALL_LOCKV_YIELD:
+		return model_yield_begin(m, range, call->nr_ranges, answer);
 	case CALL_LOCK_ONFAULT:
 		return model_edit(m, LOCK_ONFAULT, range, call->nr_ranges, answer);
 	case CALL_UNLOCK:
@@ -64,7 +65,7 @@ static void lock_on_kernel(struct call *call, int dev)
 	if (call->kind == CALL_LOCK_ONFAULT)
 		res.flags = MLOCK_RS_LOCK_ONFAULT;
 	/* Gives the lock up as soon as somebody wants it. */
-	if (call->kind == CALL_LOCK_YIELD) {
+	if (call_yields(call)) {
 		res.flags = MLOCK_RS_LOCK_YIELD;
 		res.slice_us = 1;
 	}
@@ -104,8 +105,13 @@ static void lockv_on_kernel(struct call *call, int dev)
 		.nr_ranges = call->nr_ranges,
 		.nr_workers = nr_workers(call),
 	};
-	int ret = mlock_rs_lockv_call(dev, &res);
+	int ret;
 
+	if (call_yields(call)) {
+		res.flags = MLOCK_RS_LOCK_YIELD;
+		res.slice_us = 1;
+	}
+	ret = mlock_rs_lockv_call(dev, &res);
 	call->nr_helpers = res.nr_helpers;
 	call->answer = (struct answer) {
 		.error = -ret == (int)res.error ? -ret : CONTRADICTION,
@@ -169,6 +175,7 @@ void call_on_kernel(struct call *call, int dev)
 	case CALL_UNLOCK:
 		return unlock_on_kernel(call, dev);
 	case CALL_LOCKV:
+	case CALL_LOCKV_YIELD:
 		return lockv_on_kernel(call, dev);
 	case CALL_UNLOCKV:
 		return unlockv_on_kernel(call, dev);
@@ -184,6 +191,17 @@ void call_on_kernel(struct call *call, int dev)
 		call->answer.error = mprotect(addr, len, call->prot) ? errno : 0;
 		return;
 	}
+}
+
+bool call_is_vector(const struct call *call)
+{
+	return call->kind == CALL_LOCKV || call->kind == CALL_LOCKV_YIELD ||
+	       call->kind == CALL_UNLOCKV;
+}
+
+bool call_yields(const struct call *call)
+{
+	return call->kind == CALL_LOCK_YIELD || call->kind == CALL_LOCKV_YIELD;
 }
 
 bool call_only_looks(const struct call *call)
@@ -233,6 +251,7 @@ static const char *const names[] = {
 	[CALL_LOCK_ONFAULT] = "LOCK ONFAULT",
 	[CALL_UNLOCK] = "UNLOCK",
 	[CALL_LOCKV] = "LOCKV",
+	[CALL_LOCKV_YIELD] = "LOCKV YIELD",
 	[CALL_UNLOCKV] = "UNLOCKV",
 	[CALL_QUERY] = "QUERY",
 	[CALL_MUNMAP] = "munmap",
@@ -284,6 +303,7 @@ static void describe_answer(const struct history *h, const struct call *call, ch
 	switch (call->kind) {
 	case CALL_LOCK:
 	case CALL_LOCKV:
+	case CALL_LOCKV_YIELD:
 	case CALL_LOCK_YIELD:
 	case CALL_LOCK_ONFAULT:
 		snprintf(text, size, "%s%llu newly locked, %llu populated, %u VMAs", failed,

@@ -9,15 +9,15 @@
 #include "lock_model.h"
 
 enum call_kind {
-	CALL_LOCK, CALL_LOCK_YIELD, CALL_LOCK_ONFAULT, CALL_UNLOCK, CALL_LOCKV, CALL_UNLOCKV,
-	CALL_QUERY, CALL_MUNMAP, CALL_MMAP, CALL_MPROTECT,
+	CALL_LOCK, CALL_LOCK_YIELD, CALL_LOCK_ONFAULT, CALL_UNLOCK, CALL_LOCKV, CALL_LOCKV_YIELD,
+	CALL_UNLOCKV, CALL_QUERY, CALL_MUNMAP, CALL_MMAP, CALL_MPROTECT,
 };
 
 #define CALL_RANGES	3
 
 struct call {
 	enum call_kind kind;
-	/* Of whole pages; more than one only for LOCKV and UNLOCKV. */
+	/* Of whole pages; more than one only if call_is_vector(). */
 	struct mlock_rs_range range[CALL_RANGES];
 	unsigned int nr_ranges;
 	/* mprotect(2) */
@@ -52,6 +52,10 @@ void call_on_model(const struct call *call, struct model *m, struct answer *answ
 /* Makes the call, and sets its answer. */
 void call_on_kernel(struct call *call, int dev);
 
+/* LOCKV and UNLOCKV. */
+bool call_is_vector(const struct call *call);
+/* LOCK or LOCKV with YIELD. */
+bool call_yields(const struct call *call);
 /* Whether it leaves all pages and their lock flags as they are. */
 bool call_only_looks(const struct call *call);
 

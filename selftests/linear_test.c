@@ -68,7 +68,7 @@ static struct mlock_rs_range random_range(const struct arena *a, __u64 *random)
 /* One of each kind for as often as it comes. */
 static const enum call_kind kinds[] = {
 	CALL_LOCK, CALL_LOCK, CALL_LOCK, CALL_LOCK_YIELD, CALL_LOCK_YIELD, CALL_LOCK_YIELD,
-	CALL_LOCK_ONFAULT, CALL_LOCKV, CALL_LOCKV,
+	CALL_LOCK_ONFAULT, CALL_LOCKV, CALL_LOCKV, CALL_LOCKV_YIELD, CALL_LOCKV_YIELD,
 	CALL_LOCKV, CALL_UNLOCK, CALL_UNLOCK, CALL_UNLOCKV, CALL_QUERY, CALL_QUERY, CALL_QUERY,
 	CALL_QUERY, CALL_MUNMAP, CALL_MMAP, CALL_MMAP, CALL_MMAP, CALL_MPROTECT,
 };
@@ -84,7 +84,7 @@ static struct call random_call(const struct arena *a, unsigned int thread, __u64
 	};
 	unsigned int i;
 
-	if (call.kind == CALL_LOCKV || call.kind == CALL_UNLOCKV)
+	if (call_is_vector(&call))
 		call.nr_ranges = 1 + below(random, CALL_RANGES);
 	for (i = 0; i < call.nr_ranges; i++)
 		call.range[i] = random_range(a, random);
@@ -204,14 +204,16 @@ static void record_history(struct arena *a, __u64 seed)
 	look_at_pages(a);
 }
 
-static unsigned int nr_stale(const struct history *h)
+static void nr_stale(const struct history *h, unsigned int *stale, unsigned int *vectors)
 {
-	unsigned int nr = 0;
 	size_t i;
 
-	for (i = 0; i < h->nr_calls; i++)
-		nr += h->call[i].answer.error == ESTALE;
-	return nr;
+	for (i = 0; i < h->nr_calls; i++) {
+		bool is_stale = h->call[i].answer.error == ESTALE;
+
+		*stale += is_stale;
+		*vectors += is_stale && call_is_vector(&h->call[i]);
+	}
 }
 
 static unsigned int nr_helped(const struct history *h)
@@ -293,7 +295,8 @@ FIXTURE_TEARDOWN(linear)
 
 TEST_F_TIMEOUT(linear, every_history_has_an_order, HANG_SECONDS)
 {
-	unsigned int histories = 0, overlapping = 0, looks_inside = 0, stale = 0, helped = 0;
+	unsigned int histories = 0, overlapping = 0, looks_inside = 0, stale = 0, helped = 0,
+		     stale_vectors = 0;
 	const struct history *h = &self->arena.history;
 	unsigned long calls = 0, most_states = 0;
 	__u64 begin = now_ns();
@@ -305,7 +308,7 @@ TEST_F_TIMEOUT(linear, every_history_has_an_order, HANG_SECONDS)
 		record_history(&self->arena, seed);
 		calls += h->nr_calls;
 		overlapping += history_overlaps(h);
-		stale += nr_stale(h);
+		nr_stale(h, &stale, &stale_vectors);
 		helped += nr_helped(h);
 		ASSERT_TRUE(linearizable(h, &search)) {
 			TH_LOG("no order explains history %u: SEED=%llu", histories, seed);
@@ -318,8 +321,9 @@ TEST_F_TIMEOUT(linear, every_history_has_an_order, HANG_SECONDS)
 	}
 	TH_LOG("%u histories of %lu calls in %llu ms: %u overlap, %u QUERYs found a LOCK at work",
 	       histories, calls, (now_ns() - begin) / 1000000, overlapping, looks_inside);
-	TH_LOG("%u LOCKs with YIELD lost a page, %u calls had help, at most %lu states looked at",
-	       stale, helped, most_states);
+	TH_LOG("%u calls with YIELD lost a page, %u of them LOCKV, %u had help", stale,
+	       stale_vectors, helped);
+	TH_LOG("at most %lu states looked at", most_states);
 	/* One call after the other would be a test of the model only. */
 	EXPECT_LT(histories / 10, overlapping);
 	if (mlock_rs_has(self->arena.dev, MLOCK_RS_FEATURE_WORKERS))

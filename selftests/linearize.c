@@ -14,8 +14,8 @@
  * it may find the VMAs locked and the pages on their way. So the search gives a LOCK two instants,
  * edit and end, and puts nothing but QUERYs between them.
  *
- * A LOCK with YIELD has two instants as well, edit and end, and anything may come between them.
- * Which pages it has brought in by then the model leaves open.
+ * A LOCK or LOCKV with YIELD has two instants as well, edit and end, and anything may come between
+ * them. Which pages it has brought in by then the model leaves open.
  *
  * What a QUERY sees while a LOCK is at work. Mappings and flags do not change while it looks, but
  * residency does: it looks at one page after the other while LOCK brings in one page after the
@@ -25,6 +25,9 @@
  * grew in steps of one, so it was once what was found. Hence an exact comparison, with as many
  * pages brought in before it as make it true; the fewest that do are the best choice, because they
  * leave every later QUERY all that any other choice would leave.
+ *
+ * With helpers the pages come in any order, and also behind one at which the call fails: which of
+ * them have come the model leaves open as well.
  */
 #include "linearize.h"
 #include "kselftest.h"
@@ -163,9 +166,12 @@ static void go_on(const struct walk *w, const struct state *s, struct model *m)
 {
 	unsigned int thread;
 
-	for (thread = 0; thread < HISTORY_THREADS; thread++)
+	for (thread = 0; thread < HISTORY_THREADS; thread++) {
+		const struct call *call = next_call(w, s, thread);
+
 		if (s->yields[thread])
-			model_yield_goes_on(m, next_call(w, s, thread)->range);
+			model_yield_goes_on(m, call->range, call->nr_ranges);
+	}
 }
 
 /* The first instant of a LOCK with YIELD, which may be the only one. */
@@ -202,16 +208,18 @@ static bool step(const struct walk *w, struct state *s, unsigned int thread, boo
 		if (!call_only_looks(call) || !query_while_locking(call, &m, inside))
 			return false;
 	} else if (s->yields[thread]) {
-		if (!model_yield_end(&m, call->range, &call->answer))
+		if (!model_yield_end(&m, call->range, call->nr_ranges, &call->answer))
 			return false;
 		s->yields[thread] = false;
-	} else if (call->kind == CALL_LOCK_YIELD) {
+	} else if (call_yields(call)) {
 		if (!begin_to_yield(call, s, thread, &m))
 			return false;
 	} else {
 		call_on_model(call, &m, &expected);
 		if (!answer_allows(&expected, &call->answer))
 			return false;
+		if (call->nr_helpers && expected.max_vmas)
+			model_helped(&m, call->range, call->nr_ranges);
 		if (m.pending)
 			s->locker = thread;
 	}
@@ -305,8 +313,8 @@ void search_print(const struct history *h, const struct search *search)
 		printf(" %llu", call->begin);
 		model_populate(&m);
 		call_on_model(call, &m, &answer);
-		if (call->kind == CALL_LOCK_YIELD && answer.max_vmas)
-			model_yield_end(&m, call->range, &call->answer);
+		if (call_yields(call) && answer.max_vmas)
+			model_yield_end(&m, call->range, call->nr_ranges, &call->answer);
 	}
 	model_populate(&m);
 	model_states(&m, states);

@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <sys/mman.h>
+
 #include "linearize.h"
 #include "mlock_rs_test.h"
 
@@ -374,6 +376,69 @@ TEST_F(judge, yield_and_all_that_does_no_harm)
 	sees(&self->h, 3, 8, 9, 0, "Lll.");
 	sees(&self->h, 0, 13, 14, 0, "LLL.");
 	EXPECT_ACCEPTED();
+}
+
+/* LOCKV with YIELD of the first page and the last one. */
+TEST_F(judge, yield_of_two_ranges)
+{
+	struct call *lock = locks_both_ends(&self->h);
+
+	lock->kind = CALL_LOCKV_YIELD;
+	unlocks(&self->h, 2, 4, 5, 3, 1, 1);
+	sees(&self->h, 3, 6, 7, 0, "luuu");
+	sees(&self->h, 0, 11, 12, 0, "Luuu");
+	EXPECT_REFUSED();
+	answers(lock, ESTALE, 2, 1, 2)->answer.fail_addr = START + 3 * page_size;
+	EXPECT_ACCEPTED();
+	/* What lies between the ranges was not populated. */
+	lock->answer.populated = 3 * page_size;
+	EXPECT_REFUSED();
+}
+
+/* A LOCK of all pages that fails at the second one. */
+static struct call *fails_at_the_second(struct history *h)
+{
+	struct call *call = add(h, 0, 3, 4, CALL_MPROTECT, 1, 1);
+
+	call->prot = PROT_NONE;
+	call = answers(add(h, 1, 5, 10, CALL_LOCK, 0, 4), ENOMEM, 4, 1, 3);
+	call->answer.fail_addr = START + page_size;
+	return call;
+}
+
+/* Only somebody else can have been there already. */
+TEST_F(judge, what_lies_behind_a_failure_comes_with_helpers_only)
+{
+	struct call *lock = fails_at_the_second(&self->h);
+
+	sees(&self->h, 2, 11, 12, 2, "Ll");
+	EXPECT_REFUSED();
+	lock->nr_helpers = 1;
+	EXPECT_ACCEPTED();
+	self->h.nr_calls--;
+	sees(&self->h, 2, 11, 12, 2, "ll");
+	EXPECT_ACCEPTED();
+	/* But not the page that failed, and what comes before it has come. */
+	self->h.nr_calls--;
+	sees(&self->h, 2, 11, 12, 1, "L");
+	EXPECT_REFUSED();
+	self->h.nr_calls--;
+	sees(&self->h, 2, 11, 12, 0, "l");
+	EXPECT_REFUSED();
+}
+
+TEST_F(judge, with_helpers_pages_come_in_any_order)
+{
+	struct call *lock = locks(&self->h, 1, 3, 10, 0, 4, 4);
+
+	sees(&self->h, 2, 4, 5, 3, "L");
+	sees(&self->h, 2, 6, 7, 0, "l");
+	EXPECT_REFUSED();
+	lock->nr_helpers = 1;
+	EXPECT_ACCEPTED();
+	/* When it is over all of them are there. */
+	sees(&self->h, 2, 11, 12, 0, "LLLl");
+	EXPECT_REFUSED();
 }
 
 /*

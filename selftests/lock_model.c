@@ -188,12 +188,28 @@ void model_edit(struct model *m, enum lock_mode mode, const struct mlock_rs_rang
 		plan_populate(m, cover.pages, answer);
 }
 
-static __u64 whole_pages(const struct model *m, __u64 addr, __u64 len)
+static __u64 whole_pages(const struct model *m, const struct mlock_rs_range *ranges, size_t nr)
 {
 	struct cover cover = { .outside = NOWHERE };
+	size_t i;
 
-	cover_range(m, addr, len, &cover);
+	for (i = 0; i < nr; i++)
+		cover_range(m, ranges[i].addr, ranges[i].len, &cover);
 	return cover.pages;
+}
+
+static __u64 pages_of(const struct model *m, __u64 addr, __u64 len)
+{
+	const struct mlock_rs_range range = { addr, len };
+
+	return whole_pages(m, &range, 1);
+}
+
+/* Bytes of @pages before the page at @addr. */
+static __u64 bytes_before(const struct model *m, __u64 pages, __u64 addr)
+{
+	return __builtin_popcountll(pages & page_bits(0, (addr - m->start) / page_size)) *
+	       page_size;
 }
 
 static void bring_in(struct model *m, size_t page)
@@ -202,18 +218,18 @@ static void bring_in(struct model *m, size_t page)
 	m->page[page] &= ~PAGE_MAYBE;
 }
 
-void model_yield_begin(struct model *m, const struct mlock_rs_range *range, struct answer *answer)
+void model_yield_begin(struct model *m, const struct mlock_rs_range *ranges, size_t nr,
+		       struct answer *answer)
 {
-	model_edit(m, LOCK_RESIDENT, range, 1, answer);
+	model_edit(m, LOCK_RESIDENT, ranges, nr, answer);
 	m->pending = 0;
 	if (answer->max_vmas)
-		model_yield_goes_on(m, range);
+		model_yield_goes_on(m, ranges, nr);
 }
 
-void model_yield_goes_on(struct model *m, const struct mlock_rs_range *range)
+void model_yield_goes_on(struct model *m, const struct mlock_rs_range *ranges, size_t nr)
 {
-	__u64 pages = pages_that(m, whole_pages(m, range->addr, range->len), PAGE_LOCKED,
-				 PAGE_RESIDENT);
+	__u64 pages = pages_that(m, whole_pages(m, ranges, nr), PAGE_LOCKED, PAGE_RESIDENT);
 	size_t i;
 
 	for (i = 0; i < m->nr_pages; i++)
@@ -226,16 +242,16 @@ void model_yield_goes_on(struct model *m, const struct mlock_rs_range *range)
  * this page is locked, and this one is not, or only on fault. ENOMEM: as for a strict call, with
  * all of it locked.
  */
-bool model_yield_end(struct model *m, const struct mlock_rs_range *range,
+bool model_yield_end(struct model *m, const struct mlock_rs_range *ranges, size_t nr,
 		     const struct answer *seen)
 {
-	__u64 pages = whole_pages(m, range->addr, range->len);
+	__u64 pages = whole_pages(m, ranges, nr);
 	__u64 lost = pages & ~pages_that(m, pages, PAGE_LOCKED, PAGE_ONFAULT);
 	size_t i;
 
 	if (seen->error == ESTALE)
 		return lost && seen->fail_addr == address_of(m, __builtin_ctzll(lost)) &&
-		       seen->populated <= seen->fail_addr - range->addr;
+		       seen->populated <= bytes_before(m, pages, seen->fail_addr);
 	if (lost || (seen->error && seen->error != ENOMEM))
 		return false;
 	for (i = 0; i < m->nr_pages; i++) {
@@ -243,14 +259,15 @@ bool model_yield_end(struct model *m, const struct mlock_rs_range *range,
 			continue;
 		if (!(m->page[i] & (PAGE_READ | PAGE_WRITE))) {
 			if (seen->error && seen->fail_addr == address_of(m, i))
-				return seen->populated == seen->fail_addr - range->addr;
+				return seen->populated == bytes_before(m, pages, seen->fail_addr);
 			/* What had come in before it was protected may be left alone. */
 			if (!(m->page[i] & (PAGE_RESIDENT | PAGE_MAYBE)))
 				return false;
 		}
 		bring_in(m, i);
 	}
-	return !seen->error && !seen->fail_addr && seen->populated == range->len;
+	return !seen->error && !seen->fail_addr &&
+	       seen->populated == (__u64)__builtin_popcountll(pages) * page_size;
 }
 
 void model_populate_next(struct model *m)
@@ -263,6 +280,17 @@ void model_populate(struct model *m)
 {
 	while (m->pending)
 		model_populate_next(m);
+}
+
+void model_helped(struct model *m, const struct mlock_rs_range *ranges, size_t nr)
+{
+	__u64 pages = whole_pages(m, ranges, nr);
+	size_t i;
+
+	for (i = 0; i < m->nr_pages; i++)
+		if (pages >> i & 1 && m->page[i] & (PAGE_READ | PAGE_WRITE) &&
+		    !(m->page[i] & PAGE_RESIDENT))
+			m->page[i] |= PAGE_MAYBE;
 }
 
 void model_query(const struct model *m, __u64 addr, __u64 len, struct answer *answer)
@@ -289,7 +317,7 @@ void model_query(const struct model *m, __u64 addr, __u64 len, struct answer *an
 
 int model_munmap(struct model *m, __u64 addr, __u64 len)
 {
-	__u64 pages = whole_pages(m, addr, len);
+	__u64 pages = pages_of(m, addr, len);
 	size_t i;
 
 	for (i = 0; i < m->nr_pages; i++)
@@ -300,7 +328,7 @@ int model_munmap(struct model *m, __u64 addr, __u64 len)
 
 int model_mmap(struct model *m, __u64 addr, __u64 len)
 {
-	__u64 pages = whole_pages(m, addr, len);
+	__u64 pages = pages_of(m, addr, len);
 	size_t i;
 
 	for (i = 0; i < m->nr_pages; i++)
@@ -311,7 +339,7 @@ int model_mmap(struct model *m, __u64 addr, __u64 len)
 
 int model_mprotect(struct model *m, __u64 addr, __u64 len, int prot)
 {
-	__u64 pages = whole_pages(m, addr, len);
+	__u64 pages = pages_of(m, addr, len);
 	unsigned char access = 0;
 	size_t i;
 
@@ -354,6 +382,16 @@ void model_states(const struct model *m, char *text)
 			text[i] += 'A' - 'a';
 	}
 	text[i] = '\0';
+}
+
+void model_states_like(const struct model *m, const char *seen, char *text)
+{
+	size_t i;
+
+	model_states(m, text);
+	for (i = 0; i < m->nr_pages; i++)
+		if (m->page[i] & PAGE_MAYBE && (seen[i] | 0x20) == text[i])
+			text[i] = seen[i];
 }
 
 bool answer_allows(const struct answer *expected, const struct answer *seen)

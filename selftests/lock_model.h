@@ -27,7 +27,10 @@
 #define PAGE_RESIDENT	0x08
 #define PAGE_READ	0x10
 #define PAGE_WRITE	0x20
-/* Not PAGE_RESIDENT, but a LOCK with YIELD may have brought it in, unless it did not get there. */
+/*
+ * Not PAGE_RESIDENT, but a LOCK may have brought it in, unless it did not get there: one with
+ * YIELD, or one with helpers, which may have failed at a page before this one.
+ */
 #define PAGE_MAYBE	0x40
 
 struct model {
@@ -68,14 +71,21 @@ void model_populate_next(struct model *m);
 void model_populate(struct model *m);
 
 /*
- * LOCK with YIELD has two instants, and other changes may come between them. The first one is the
- * VMA edit; an @answer with an errno or without VMAs is the end. Otherwise all of it may come in
- * until the second one, model_yield_end(), which says whether @seen can be the answer.
+ * A LOCK or LOCKV that has done its edit had helpers: they bring pages in as they come to them,
+ * also behind the page at which the call fails.
  */
-void model_yield_begin(struct model *m, const struct mlock_rs_range *range, struct answer *answer);
+void model_helped(struct model *m, const struct mlock_rs_range *ranges, size_t nr);
+
+/*
+ * LOCK or LOCKV with YIELD has two instants, and other changes may come between them. The first one
+ * is the VMA edit; an @answer with an errno or without VMAs is the end. Otherwise all of it may come
+ * in until the second one, model_yield_end(), which says whether @seen can be the answer.
+ */
+void model_yield_begin(struct model *m, const struct mlock_rs_range *ranges, size_t nr,
+		       struct answer *answer);
 /* While the call is between its two instants, after each change of others. */
-void model_yield_goes_on(struct model *m, const struct mlock_rs_range *range);
-bool model_yield_end(struct model *m, const struct mlock_rs_range *range,
+void model_yield_goes_on(struct model *m, const struct mlock_rs_range *ranges, size_t nr);
+bool model_yield_end(struct model *m, const struct mlock_rs_range *ranges, size_t nr,
 		     const struct answer *seen);
 
 void model_query(const struct model *m, __u64 addr, __u64 len, struct answer *answer);
@@ -87,6 +97,9 @@ int model_mprotect(struct model *m, __u64 addr, __u64 len, int prot);
 
 /* The pages in the notation of states(). */
 void model_states(const struct model *m, char *text);
+
+/* The same, but as in @seen where the model cannot know better. */
+void model_states_like(const struct model *m, const char *seen, char *text);
 
 size_t model_locked_pages(const struct model *m);
 
