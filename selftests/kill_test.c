@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * SIGKILL ends LOCK within 100 ms, also while a page waits for I/O that never comes; other signals
- * do not; and the wait costs next to no processor time. The pages come from a FUSE server that
- * holds one back, or from a disk that takes a minute to answer.
+ * SIGKILL ends LOCK and LOCKV within 100 ms, while they are at work and while a page waits for I/O
+ * that never comes; other signals do not; and the wait costs next to no processor time. The pages
+ * come from a FUSE server that holds one back, or from a disk that takes a minute to answer.
+ *
+ * $SEED repeats the moments at which calls at work are killed.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -126,7 +128,7 @@ static void expect_killed(struct __test_metadata *_metadata, pid_t pid,
 static void expect_locked(struct __test_metadata *_metadata, pid_t pid,
 			  const struct lock_call *call)
 {
-	size_t nr_pages = call->len / page_size;
+	const size_t bytes = lock_call_bytes(call);
 	int status;
 
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
@@ -134,10 +136,11 @@ static void expect_locked(struct __test_metadata *_metadata, pid_t pid,
 	EXPECT_EQ(0, call->ret);
 	EXPECT_EQ(0, call->res.error);
 	EXPECT_EQ(0, call->res.fail_addr);
-	EXPECT_EQ(call->len, call->res.locked);
-	EXPECT_EQ(call->len, call->res.populated);
+	EXPECT_EQ(bytes, call->res.locked);
+	EXPECT_EQ(bytes, call->res.populated);
 	EXPECT_EQ(call->nr_workers > 1, call->res.nr_helpers);
-	EXPECT_STREQ(all('L', nr_pages), call->states);
+	EXPECT_EQ(bytes / page_size, count(call->states, 'L'));
+	EXPECT_EQ(bytes, call->vmlck);
 }
 
 FIXTURE(fuse)
@@ -157,6 +160,8 @@ FIXTURE_VARIANT(fuse)
 	bool writable;
 	__u32 max_readahead;
 	__u32 flags, nr_workers;
+	/* Not 0: LOCKV of all but this page. */
+	size_t left_out;
 };
 
 /* clang-format off */
@@ -182,6 +187,11 @@ FIXTURE_VARIANT_ADD(fuse, yield) {
 FIXTURE_VARIANT_ADD(fuse, yield_and_workers) {
 	.held_page = 70, .max_readahead = FUSE_MUCH_READAHEAD,
 	.flags = MLOCK_RS_LOCK_YIELD, .nr_workers = 2 };
+FIXTURE_VARIANT_ADD(fuse, vector) {
+	.held_page = 70, .max_readahead = FUSE_MUCH_READAHEAD, .nr_workers = 1, .left_out = 64 };
+FIXTURE_VARIANT_ADD(fuse, vector_yield_and_workers) {
+	.held_page = 70, .max_readahead = FUSE_MUCH_READAHEAD,
+	.flags = MLOCK_RS_LOCK_YIELD, .nr_workers = 2, .left_out = 66 };
 /* clang-format on */
 
 FIXTURE_SETUP(fuse)
@@ -207,6 +217,7 @@ FIXTURE_SETUP(fuse)
 	self->call = new_call(self->dev, self->addr, NR_PAGES);
 	self->call->flags = variant->flags;
 	self->call->nr_workers = variant->nr_workers;
+	self->call->left_out = variant->left_out;
 	fuse_hold(self->server, variant->held_page);
 }
 
@@ -295,7 +306,10 @@ TEST_F(fuse, any_signal_ends_an_interruptible_call)
 	fuse_release(self->server);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_EQ(-EINTR, self->call->ret);
-	EXPECT_EQ((uintptr_t)self->addr + self->call->res.populated, self->call->res.fail_addr);
+	/* What was left out before it does not count. */
+	EXPECT_EQ((uintptr_t)self->addr + self->call->res.populated +
+		  (variant->left_out && self->call->res.populated >= variant->left_out * page_size ?
+		   page_size : 0), self->call->res.fail_addr);
 }
 
 TEST_F(fuse, sigkill_after_another_signal)
@@ -777,6 +791,81 @@ TEST_F(queue, any_signal_ends_an_interruptible_call)
 	EXPECT_EQ(-EINTR, self->call->ret);
 	ASSERT_EQ(0, kill(child, SIGKILL));
 	ASSERT_EQ(child, waitpid(child, NULL, 0));
+}
+
+#define BUSY_BYTES	(1024UL << 20)
+#define BUSY_KILLS	4
+/* Less than the call takes. */
+#define BUSY_US		50000
+
+/* A call that has more to do than the time in which it has to end, and waits for nothing. */
+FIXTURE(busy)
+{
+	int dev;
+	char *addr;
+	struct lock_call *call;
+	__u64 random;
+};
+
+FIXTURE_VARIANT(busy)
+{
+	__u32 flags, nr_workers;
+	bool vector;
+};
+
+/* clang-format off */
+FIXTURE_VARIANT_ADD(busy, strict) { .nr_workers = 1 };
+FIXTURE_VARIANT_ADD(busy, workers) { .nr_workers = 2 };
+FIXTURE_VARIANT_ADD(busy, more_workers_than_cpus) { .nr_workers = 8 };
+FIXTURE_VARIANT_ADD(busy, yield) { .flags = MLOCK_RS_LOCK_YIELD, .nr_workers = 1 };
+FIXTURE_VARIANT_ADD(busy, yield_and_workers) {
+	.flags = MLOCK_RS_LOCK_YIELD, .nr_workers = 2 };
+FIXTURE_VARIANT_ADD(busy, interruptible) {
+	.flags = MLOCK_RS_LOCK_INTERRUPTIBLE, .nr_workers = 1 };
+FIXTURE_VARIANT_ADD(busy, vector) { .nr_workers = 1, .vector = true };
+FIXTURE_VARIANT_ADD(busy, vector_yield_and_workers) {
+	.flags = MLOCK_RS_LOCK_YIELD, .nr_workers = 2, .vector = true };
+/* clang-format on */
+
+FIXTURE_SETUP(busy)
+{
+	self->dev = mlock_rs_open();
+	ASSERT_LE(0, self->dev);
+	self->random = seed();
+	TH_LOG("SEED=%llu", self->random);
+	self->addr = mmap(NULL, BUSY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+	ASSERT_NE(MAP_FAILED, self->addr);
+	no_huge_pages(self->addr, BUSY_BYTES);
+	self->call = new_call(self->dev, self->addr, 1);
+	self->call->len = BUSY_BYTES;
+	self->call->flags = variant->flags;
+	self->call->nr_workers = variant->nr_workers;
+	if (variant->vector)
+		self->call->left_out = 1;
+	/* Far too much for a look at its pages. */
+	atomic_store(&self->call->stay, true);
+}
+
+FIXTURE_TEARDOWN(busy)
+{
+	munmap(self->addr, BUSY_BYTES);
+	close(self->dev);
+}
+
+TEST_F(busy, sigkill)
+{
+	int i;
+
+	for (i = 0; i < BUSY_KILLS; i++) {
+		pid_t child = lock_call_start(self->call);
+
+		ASSERT_LT(0, child);
+		ASSERT_TRUE(wait_marked(child, self->call));
+		usleep(random_number(&self->random) % BUSY_US);
+		ASSERT_FALSE(atomic_load(&self->call->returned));
+		expect_killed(_metadata, child, self->call);
+	}
 }
 
 /* 64 GiB of pages that the kernel hands to nobody: it is asked for one after the other. */

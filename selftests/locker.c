@@ -51,7 +51,14 @@ static int lock(struct lock_call *call)
 		.flags = call->flags,
 		.nr_workers = call->nr_workers,
 	};
+	if (call->left_out)
+		return mlock_rs_parts(call->dev, &call->res, call->left_out);
 	return mlock_rs_call(call->dev, &call->res);
+}
+
+size_t lock_call_bytes(const struct lock_call *call)
+{
+	return call->len - (call->left_out ? page_size : 0);
 }
 
 pid_t lock_call_start(struct lock_call *call)
@@ -77,7 +84,7 @@ bool wait_marked(pid_t pid, const struct lock_call *call)
 {
 	__u64 begin = now_ns();
 
-	while (status_number(pid, "VmLck:") * 1024L != (long)call->len)
+	while (status_number(pid, "VmLck:") * 1024L != (long)lock_call_bytes(call))
 		if (atomic_load(&call->returned) || give_up(begin))
 			return false;
 	return true;

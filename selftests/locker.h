@@ -21,6 +21,8 @@ struct lock_call {
 	bool with_mlock;
 	/* What LOCK is asked for beside the range. */
 	__u32 flags, nr_workers;
+	/* Not 0: LOCKV of what lies before and behind this page. */
+	size_t left_out;
 	/* What the process does before the call, or NULL. */
 	void (*before)(struct lock_call *call);
 	/* As long as this is set, it touches no memory after the call but what is here. */
@@ -37,6 +39,8 @@ struct lock_call {
 struct lock_call *lock_call_new(int dev, char *addr, size_t nr_pages);
 /* Begins the call. Returns the process, or -1. */
 pid_t lock_call_start(struct lock_call *call);
+/* What it is to lock. */
+size_t lock_call_bytes(const struct lock_call *call);
 
 /* fork(), with a child that dies with the test. */
 pid_t fork_with_test(void);

@@ -102,6 +102,32 @@ int mlock_rs_lockv_call(int fd, struct mlock_rs_lockv *arg)
 	return ioctl(fd, MLOCK_RS_LOCKV, arg) ? -errno : 0;
 }
 
+int mlock_rs_parts(int fd, struct mlock_rs_lock *arg, size_t left_out)
+{
+	const __u64 page = arg->addr + left_out * page_size;
+	const struct mlock_rs_range ranges[] = {
+		{ page + page_size, arg->addr + arg->len - page - page_size },
+		{ arg->addr, page - arg->addr },
+	};
+	struct mlock_rs_lockv v = {
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = ARRAY_SIZE(ranges),
+		.flags = arg->flags,
+		.nr_workers = arg->nr_workers,
+		.slice_us = arg->slice_us,
+	};
+	int ret = mlock_rs_lockv_call(fd, &v);
+
+	arg->locked = v.locked;
+	arg->populated = v.populated;
+	arg->fail_addr = v.fail_addr;
+	arg->nr_vmas = v.nr_vmas;
+	arg->error = v.error;
+	arg->nr_helpers = v.nr_helpers;
+	arg->nr_gaps = v.nr_gaps;
+	return ret;
+}
+
 int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32 flags,
 		   struct mlock_rs_lockv *res)
 {
