@@ -57,7 +57,7 @@ static bool is_resident(const struct racer *r, const char *addr)
 	       entry & PAGEMAP_PRESENT;
 }
 
-/* Whether all pages are resident but the one that was replaced. */
+/* Whether all pages are resident but the one that was replaced, and one that nobody locks. */
 static bool others_are_resident(const struct racer *r, const struct race *race)
 {
 	static __u64 entries[MAX_PAGES];
@@ -68,7 +68,8 @@ static bool others_are_resident(const struct racer *r, const struct race *race)
 	if (race->nr_pages > MAX_PAGES || pread(r->pagemap, entries, size, offset) != (ssize_t)size)
 		abort();
 	for (i = 0; i < race->nr_pages; i++)
-		if (i != race->victim && !(entries[i] & PAGEMAP_PRESENT))
+		if (i != race->victim && !(race->left_out && i == race->left_out) &&
+		    !(entries[i] & PAGEMAP_PRESENT))
 			return false;
 	return true;
 }
@@ -191,6 +192,8 @@ void race_run(struct racer *r, struct race *race)
 		race->ret = race->lock(race);
 	else if (race->dev < 0)
 		race->ret = mlock_2(race->addr, arg.len);
+	else if (race->left_out)
+		race->ret = mlock_rs_parts(race->dev, &arg, race->left_out);
 	else
 		race->ret = mlock_rs_call(race->dev, &arg);
 	race->ns = now_ns() - begin;

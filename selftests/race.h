@@ -31,6 +31,8 @@ struct race {
 	size_t nr_pages;
 	/* [in] The page that is replaced; not the last one. NO_VICTIM for none. */
 	size_t victim;
+	/* [in] Not 0: LOCKV of what lies before and behind this page, which is not the victim. */
+	size_t left_out;
 	/* [in] When: nanoseconds after the call began. */
 	__u64 delay_ns;
 
