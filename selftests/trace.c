@@ -66,19 +66,15 @@ static __attribute__((destructor)) void remove_instance(void)
 	rmdir(t.dir);
 }
 
-int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids)
+static int open_with_filter(struct trace *t, const char *filter)
 {
-	char filter[256] = "", path[192];
-	size_t i, len = 0;
+	char path[192];
 	int ret;
 
 	t->marker = -1;
 	name_instance(t);
 	if (mkdir(t->dir, 0700) && errno != EEXIST)
 		return -errno;
-	for (i = 0; i < nr_tids; i++)
-		len += snprintf(filter + len, sizeof(filter) - len, "%scommon_pid == %d",
-				i ? " || " : "", tids[i]);
 
 	/* The counter is one clock for all CPUs: no two events have the same time. */
 	ret = write_file(t, "tracing_on", "0", 0);
@@ -96,6 +92,26 @@ int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids)
 	snprintf(path, sizeof(path), "%s/trace_marker", t->dir);
 	t->marker = open(path, O_WRONLY | O_CLOEXEC);
 	return t->marker < 0 ? -errno : 0;
+}
+
+int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids)
+{
+	char filter[256] = "";
+	size_t i, len = 0;
+
+	for (i = 0; i < nr_tids; i++)
+		len += snprintf(filter + len, sizeof(filter) - len, "%scommon_pid == %d",
+				i ? " || " : "", tids[i]);
+	return open_with_filter(t, filter);
+}
+
+int trace_open_with_helpers(struct trace *t, pid_t tid)
+{
+	char filter[64];
+
+	/* The name that the module gives to them. */
+	snprintf(filter, sizeof(filter), "common_pid == %d || comm == mlock_rs", tid);
+	return open_with_filter(t, filter);
 }
 
 int trace_use_clock(struct trace *t, const char *clock)
@@ -229,7 +245,13 @@ int trace_ioctl(struct trace *t, int fd, unsigned long cmd, void *arg, int *ret)
 	return trace_stop(t);
 }
 
-static const char *sequence(const struct trace *t, pid_t tid, bool from_first_write)
+/* Events in words, one after the other. */
+struct words {
+	char text[2048];
+	size_t len;
+};
+
+static void add_words(struct words *w, const struct lock_event *e)
 {
 	static const char *const names[] = {
 		[LOCK_START] = "start",
@@ -237,20 +259,27 @@ static const char *sequence(const struct trace *t, pid_t tid, bool from_first_wr
 		[LOCK_FAILED] = "failed",
 		[LOCK_RELEASED] = "released",
 	};
-	static char text[2048];
-	size_t i, len = 0;
 
-	text[0] = '\0';
-	for (i = 0; i < t->nr && len < sizeof(text); i++) {
+	if (w->len < sizeof(w->text))
+		w->len += snprintf(w->text + w->len, sizeof(w->text) - w->len, "%s%s-%s",
+				   w->len ? " " : "", names[e->what], e->write ? "write" : "read");
+}
+
+static const char *sequence(const struct trace *t, pid_t tid, bool from_first_write)
+{
+	static struct words words;
+	size_t i;
+
+	words = (struct words) {};
+	for (i = 0; i < t->nr; i++) {
 		const struct lock_event *e = &t->event[i];
 
 		if (e->tid != tid || (from_first_write && !e->write))
 			continue;
 		from_first_write = false;
-		len += snprintf(text + len, sizeof(text) - len, "%s%s-%s", len ? " " : "",
-				names[e->what], e->write ? "write" : "read");
+		add_words(&words, e);
 	}
-	return text;
+	return words.text;
 }
 
 const char *lock_sequence(const struct trace *t, pid_t tid)
@@ -261,6 +290,21 @@ const char *lock_sequence(const struct trace *t, pid_t tid)
 const char *full_sequence(const struct trace *t, pid_t tid)
 {
 	return sequence(t, tid, false);
+}
+
+const char *others_sequence(const struct trace *t, pid_t tid, bool before_release)
+{
+	static struct words words;
+	size_t end = t->nr, i;
+
+	words = (struct words) {};
+	while (before_release && end &&
+	       (t->event[end - 1].tid != tid || t->event[end - 1].what != LOCK_RELEASED))
+		end--;
+	for (i = 0; i < end; i++)
+		if (t->event[i].tid != tid)
+			add_words(&words, &t->event[i]);
+	return words.text;
 }
 
 bool other_writer_inside(const struct trace *t, pid_t tid)

@@ -31,6 +31,8 @@ struct trace {
 
 /* The program's own trace instance, for the threads @tids. Returns 0 or -errno. */
 int trace_open(struct trace *t, const pid_t *tids, size_t nr_tids);
+/* For one thread and all that help a call. */
+int trace_open_with_helpers(struct trace *t, pid_t tid);
 /*
  * Another clock, say "mono", before trace_start(). The one that it begins with tells the order of
  * events and no times.
@@ -91,5 +93,11 @@ bool other_writer_inside(const struct trace *t, pid_t tid);
  * released it.
  */
 bool writer_before_release(const struct trace *t, pid_t writer, pid_t tid);
+
+/*
+ * The events of all other threads than @tid in words; only those before @tid released the lock for
+ * the last time, or all. Good until the next call.
+ */
+const char *others_sequence(const struct trace *t, pid_t tid, bool before_release);
 
 #endif /* MLOCK_RS_TRACE_H */

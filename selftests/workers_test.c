@@ -23,6 +23,7 @@
 #include "memcg.h"
 #include "mlock_rs_test.h"
 #include "thread_state.h"
+#include "trace.h"
 
 /* 32 MiB: worth the help of another thread. */
 #define NR_PAGES	8192UL
@@ -308,6 +309,36 @@ TEST_F(workers, are_like_the_caller)
 		EXPECT_STREQ(status_line(caller, same[i]), status_line(looker.status, same[i]));
 	}
 	expect_all(_metadata, self);
+}
+
+/*
+ * Behind a writer a helper would wait for the caller, which waits for it. The caller makes what
+ * they need for that first of all.
+ */
+TEST_F(workers, leave_the_mmap_lock_alone)
+{
+	static const __u32 flags[] = { 0, MLOCK_RS_LOCK_YIELD };
+	const unsigned int before = nr_threads();
+	const pid_t caller = gettid();
+	static struct trace trace;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		ASSERT_EQ(0, munlock(self->addr, LEN));
+		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+		self->arg.flags = flags[i];
+		ASSERT_EQ(0, trace_open_with_helpers(&trace, caller));
+		trace_start(&trace);
+		EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+		EXPECT_EQ(before, nr_threads_left(before));
+		ASSERT_EQ(0, trace_stop(&trace));
+		EXPECT_EQ(1, self->arg.nr_helpers);
+		EXPECT_STREQ("", others_sequence(&trace, caller, true));
+		/* The proof that it would be seen: a thread that exits takes it, in exit_mm(). */
+		EXPECT_STREQ(TRACE_READ, others_sequence(&trace, caller, false));
+		trace_close(&trace);
+		expect_all(_metadata, self);
+	}
 }
 
 /* Without help it is the same call. */
