@@ -37,6 +37,7 @@ static void print_usage(FILE *f)
 	      "  --probe NAME      stall: what another thread or process does\n"
 	      "  --calls N         wrong: number of calls (100)\n"
 	      "  --delay US        kill: when to do it (10000)\n"
+	      "  --repeat N        lock: how often, each time with new memory; the median counts (1)\n"
 	      "  --trace           lock: how long the mmap lock is held\n", f);
 }
 
@@ -84,6 +85,7 @@ static void parse_options(struct bench *b, int argc, char **argv)
 		{ "probe", required_argument, NULL, 'p' },
 		{ "calls", required_argument, NULL, 'C' },
 		{ "delay", required_argument, NULL, 'd' },
+		{ "repeat", required_argument, NULL, 'r' },
 		{ "trace", no_argument, NULL, 't' },
 		{ "help", no_argument, NULL, 'h' },
 		{}
@@ -126,6 +128,9 @@ static void parse_options(struct bench *b, int argc, char **argv)
 		case 'd':
 			b->delay_us = parse_number("--delay", optarg);
 			break;
+		case 'r':
+			b->repeat = parse_number("--repeat", optarg);
+			break;
 		case 't':
 			b->trace = true;
 			break;
@@ -137,7 +142,7 @@ static void parse_options(struct bench *b, int argc, char **argv)
 			exit(EXIT_FAILURE);
 		}
 	}
-	if (optind < argc || !b->nr || !b->calls) {
+	if (optind < argc || !b->nr || !b->calls || !b->repeat || (b->trace && b->repeat > 1)) {
 		print_usage(stderr);
 		exit(EXIT_FAILURE);
 	}
@@ -166,6 +171,7 @@ void bench_init(struct bench *b, int argc, char **argv)
 	b->workers = 1;
 	b->calls = 100;
 	b->delay_us = 10000;
+	b->repeat = 1;
 	parse_options(b, argc, argv);
 
 	open_module(b);

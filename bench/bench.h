@@ -63,6 +63,7 @@ struct bench {
 	const char *probe;
 	unsigned int calls;
 	unsigned int delay_us;
+	unsigned int repeat;
 	bool trace;
 	/* -1 without the module */
 	int dev;
@@ -84,6 +85,8 @@ void result_end(void);
 
 /* Maps the load. */
 void memory_map(const struct bench *b, struct memory *m);
+/* And takes it away again, with its locks. */
+void memory_unmap(struct memory *m);
 /* Has each page of a part of it faulted in, as by a program that uses it. */
 void memory_touch(const struct memory *m, char *addr, size_t len);
 /* Bytes that are to be locked. */

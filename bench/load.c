@@ -223,6 +223,15 @@ void memory_map(const struct bench *b, struct memory *m)
 	m->nr_ranges = 1;
 }
 
+void memory_unmap(struct memory *m)
+{
+	munmap(m->addr, m->len);
+	if (m->fd >= 0)
+		close(m->fd);
+	if (m->nr_ranges > 1)
+		free(m->ranges);
+}
+
 void memory_touch(const struct memory *m, char *addr, size_t len)
 {
 	char *p;

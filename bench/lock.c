@@ -6,6 +6,7 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -71,43 +72,78 @@ static __u64 tsc(void)
 #endif
 }
 
+/* What a call took. */
+struct took {
+	__u64 ns, ticks;
+};
+
+static int compare_times(const void *a, const void *b)
+{
+	const struct took *x = a, *y = b;
+
+	return (x->ns > y->ns) - (x->ns < y->ns);
+}
+
+static void start_trace(struct trace *trace)
+{
+	pid_t self = getpid();
+	int ret = trace_open(trace, &self, 1);
+
+	if (!ret)
+		ret = trace_use_clock(trace, "mono");
+	if (ret)
+		bench_die("the trace", -ret);
+	trace_start(trace);
+}
+
+/* With the memory mapped, and left locked. */
+static struct took lock_once(const struct bench *b, struct memory *m, struct trace *trace)
+{
+	struct took took;
+	int ret;
+
+	memory_map(b, m);
+	if (b->contender->maps)
+		munmap(m->addr, m->len);
+	if (b->trace)
+		start_trace(trace);
+
+	took.ns = now_ns();
+	took.ticks = tsc();
+	ret = b->contender->lock(b, m);
+	took.ticks = tsc() - took.ticks;
+	took.ns = now_ns() - took.ns;
+
+	if (ret)
+		bench_die(b->contender->name, -ret);
+	if (b->trace && trace_stop(trace))
+		bench_skip(b, "too many events to trace");
+	memory_check(b, m);
+	return took;
+}
+
 int main(int argc, char **argv)
 {
 	static struct trace trace;
 	struct bench b = {};
+	struct took *took;
 	struct memory m;
-	__u64 ns, ticks;
-	pid_t self = getpid();
-	int ret;
+	unsigned int i;
 
 	bench_init(&b, argc, argv);
-	memory_map(&b, &m);
-	if (b.contender->maps)
-		munmap(m.addr, m.len);
-	if (b.trace) {
-		ret = trace_open(&trace, &self, 1);
-		if (!ret)
-			ret = trace_use_clock(&trace, "mono");
-		if (ret)
-			bench_die("the trace", -ret);
-		trace_start(&trace);
+	took = calloc(b.repeat, sizeof(*took));
+	if (!took)
+		bench_die("calloc", errno);
+	for (i = 0; i < b.repeat; i++) {
+		if (i)
+			memory_unmap(&m);
+		took[i] = lock_once(&b, &m, &trace);
 	}
-
-	ns = now_ns();
-	ticks = tsc();
-	ret = b.contender->lock(&b, &m);
-	ticks = tsc() - ticks;
-	ns = now_ns() - ns;
-
-	if (ret)
-		bench_die(b.contender->name, -ret);
-	if (b.trace && trace_stop(&trace))
-		bench_skip(&b, "too many events to trace");
-	memory_check(&b, &m);
+	qsort(took, b.repeat, sizeof(*took), compare_times);
 
 	result_begin(&b);
-	result_number("ns", ns);
-	result_number("tsc", ticks);
+	result_number("ns", took[b.repeat / 2].ns);
+	result_number("tsc", took[b.repeat / 2].ticks);
 	if (b.contender->needs) {
 		result_number("helpers", said.helpers);
 		result_number("gaps", said.gaps);
