@@ -339,7 +339,7 @@ enum mlock_rs_ioctl {
 	 * =========== =============================================================================
 	 *
 	 * Errors in populating; the VMAs stay locked, as after a failing mlock(2), and @populated
-	 * and @fail_addr say how far it came:
+	 * and @fail_addr say how far it came (a helper may have populated more behind that):
 	 *
 	 * =========== =============================================================================
 	 * ENOMEM      The page cannot be faulted in: PROT_NONE, a guard region, past the end of the
