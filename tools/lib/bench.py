@@ -63,9 +63,10 @@ PROGRAMS = {"time": "lock", "hold": "lock", "stall": "stall", "kill": "kill", "w
 # How often it is measured: what takes seconds, what takes milliseconds and has the machine's moods in
 # it, and what is there to be seen, not to be compared to the last digit.
 LONG, ROUNDS, FEW = 7, 11, 7
-# How often a run repeats what takes a millisecond, of which it tells the median: else it would be of
-# QEMU, which translates code when it runs for the first time.
-SHORT = 9
+# How often a run repeats what takes a few milliseconds, of which it tells the median: else it would be
+# of QEMU, which translates code when it runs for the first time.
+SHORT = {"ranges": 3, "ranges-resident": 3, "ranges-locked": 5, "ranges-near": 5,
+         "ranges-near-resident": 5}
 # What tools/plots draws, and of which measurement.
 PLOTS = {"stall": "stall", "throughput": "time", "size": "time", "hold": "hold", "wrong": "wrong"}
 FIELDS = ("measure", "load", "bytes", "nr", "probe", "contender", "workers", "value", "median",
@@ -149,7 +150,7 @@ def plan(full=False, cpus=2):
     add("time", f"mlock {best} map-populate {ours}", load="file-cold", bytes=128 * MIB)
     for load in RANGES:
         add("time", "mlock lock lockv", load=load, nr=1000,
-            bytes=(500 if "near" in load else 8000) << 10, options=("--repeat", SHORT))
+            bytes=(500 if "near" in load else 8000) << 10, options=("--repeat", SHORT[load]))
 
     add("time", f"mlock onfault lock-onfault map-populate madvise*1 write-held {best} {ours} "
         "yield*1 lock*0", bytes=WORKERS_BYTES, rounds=few)
