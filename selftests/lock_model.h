@@ -77,9 +77,9 @@ void model_populate(struct model *m);
 void model_helped(struct model *m, const struct mlock_rs_range *ranges, size_t nr);
 
 /*
- * LOCK or LOCKV with YIELD has two instants, and other changes may come between them. The first one
- * is the VMA edit; an @answer with an errno or without VMAs is the end. Otherwise all of it may come
- * in until the second one, model_yield_end(), which says whether @seen can be the answer.
+ * LOCK or LOCKV with YIELD has two instants, and other changes may come between them. The first
+ * one is the VMA edit; an @answer with an errno or without VMAs is the end. Otherwise all of it may
+ * come in until the second one, model_yield_end(), which says whether @seen can be the answer.
  */
 void model_yield_begin(struct model *m, const struct mlock_rs_range *ranges, size_t nr,
 		       struct answer *answer);
