@@ -585,9 +585,10 @@ static enum lock_mode lock_mode(const struct fuzz_call *c)
 	return flags & MLOCK_RS_LOCK_ONFAULT ? LOCK_ONFAULT : LOCK_RESIDENT;
 }
 
+/* One range of the arena is one chunk of work, and leaves nothing to a helper. */
 static bool asked_for_help(const struct fuzz_call *c)
 {
-	return (c->command->vector ? c->value.lockv.nr_workers : c->value.lock.nr_workers) > 1;
+	return c->command->vector && c->value.lockv.nr_workers > 1 && c->value.lockv.nr_ranges > 1;
 }
 
 static void expect_change(struct fuzz_memory *f, struct fuzz_call *c, struct answer *answer)

@@ -378,6 +378,17 @@ TEST_F(judge, yield_and_all_that_does_no_harm)
 	EXPECT_ACCEPTED();
 }
 
+TEST_F(judge, yield_of_a_page_that_nobody_may_touch)
+{
+	struct call *lock;
+
+	add(&self->h, 0, 3, 4, CALL_MPROTECT, 1, 1)->prot = PROT_NONE;
+	lock = answers(yields(&self->h, 5, 6), 0, 3, 3, 3);
+	EXPECT_REFUSED();
+	answers(lock, ENOMEM, 3, 1, 3)->answer.fail_addr = START + page_size;
+	EXPECT_ACCEPTED();
+}
+
 /* LOCKV with YIELD of the first page and the last one. */
 TEST_F(judge, yield_of_two_ranges)
 {

@@ -229,11 +229,12 @@ void model_yield_begin(struct model *m, const struct mlock_rs_range *ranges, siz
 
 void model_yield_goes_on(struct model *m, const struct mlock_rs_range *ranges, size_t nr)
 {
-	__u64 pages = pages_that(m, whole_pages(m, ranges, nr), PAGE_LOCKED, PAGE_RESIDENT);
+	__u64 pages = pages_that(m, whole_pages(m, ranges, nr), PAGE_LOCKED,
+				 PAGE_RESIDENT | PAGE_ONFAULT);
 	size_t i;
 
 	for (i = 0; i < m->nr_pages; i++)
-		if (pages >> i & 1)
+		if (pages >> i & 1 && m->page[i] & (PAGE_READ | PAGE_WRITE))
 			m->page[i] |= PAGE_MAYBE;
 }
 

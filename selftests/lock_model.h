@@ -5,7 +5,8 @@
  * one call after the other.
  *
  * A LOCK has two parts, as it has for a QUERY that runs meanwhile: the VMA edit, and then the
- * pages, one by one in the order of their addresses. No other change may come between the two.
+ * pages, one by one in the order of their addresses, or in any order with helpers. No other change
+ * may come between the two.
  */
 #ifndef MLOCK_RS_LOCK_MODEL_H
 #define MLOCK_RS_LOCK_MODEL_H

@@ -110,7 +110,7 @@ int trace_open_with_helpers(struct trace *t, pid_t tid)
 	char filter[64];
 
 	/* The name that the module gives to them. */
-	snprintf(filter, sizeof(filter), "common_pid == %d || comm == mlock_rs", tid);
+	snprintf(filter, sizeof(filter), "common_pid == %d || comm == \"mlock_rs\"", tid);
 	return open_with_filter(t, filter);
 }
 
