@@ -516,7 +516,7 @@ static struct call sim_call(struct sim *s, unsigned int thread)
 	};
 	unsigned int i;
 
-	if (call.kind == CALL_LOCKV || call.kind == CALL_UNLOCKV)
+	if (call_is_vector(&call))
 		call.nr_ranges = 2;
 	for (i = 0; i < call.nr_ranges; i++) {
 		size_t first = random_number(&s->random) % NR_PAGES;

@@ -51,9 +51,7 @@ static int lock(struct lock_call *call)
 		.flags = call->flags,
 		.nr_workers = call->nr_workers,
 	};
-	if (call->left_out)
-		return mlock_rs_parts(call->dev, &call->res, call->left_out);
-	return mlock_rs_call(call->dev, &call->res);
+	return mlock_rs_parts(call->dev, &call->res, call->left_out);
 }
 
 size_t lock_call_bytes(const struct lock_call *call)

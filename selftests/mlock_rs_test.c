@@ -116,8 +116,11 @@ int mlock_rs_parts(int fd, struct mlock_rs_lock *arg, size_t left_out)
 		.nr_workers = arg->nr_workers,
 		.slice_us = arg->slice_us,
 	};
-	int ret = mlock_rs_lockv_call(fd, &v);
+	int ret;
 
+	if (!left_out)
+		return mlock_rs_call(fd, arg);
+	ret = mlock_rs_lockv_call(fd, &v);
 	arg->locked = v.locked;
 	arg->populated = v.populated;
 	arg->fail_addr = v.fail_addr;

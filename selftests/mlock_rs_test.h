@@ -39,7 +39,7 @@ int mlock_rs_unlock(int fd, const void *addr, size_t len, struct mlock_rs_unlock
 int mlock_rs_lockv_call(int fd, struct mlock_rs_lockv *arg);
 /*
  * LOCKV of what lies before and behind the page @left_out of the range, with all else that @arg
- * asks for. @arg gets the result.
+ * asks for; LOCK of all of it if that is 0. @arg gets the result.
  */
 int mlock_rs_parts(int fd, struct mlock_rs_lock *arg, size_t left_out);
 int mlock_rs_lockv(int fd, const struct mlock_rs_range *ranges, size_t nr, __u32 flags,

@@ -192,10 +192,8 @@ void race_run(struct racer *r, struct race *race)
 		race->ret = race->lock(race);
 	else if (race->dev < 0)
 		race->ret = mlock_2(race->addr, arg.len);
-	else if (race->left_out)
-		race->ret = mlock_rs_parts(race->dev, &arg, race->left_out);
 	else
-		race->ret = mlock_rs_call(race->dev, &arg);
+		race->ret = mlock_rs_parts(race->dev, &arg, race->left_out);
 	race->ns = now_ns() - begin;
 	race->fail_addr = race->lock || race->dev < 0 ? 0 : arg.fail_addr;
 

@@ -326,10 +326,8 @@ TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
 			;
 		if (variant->is_mlock)
 			ret = mlock_2(c.addr, CHAOS_PAGES * page_size);
-		else if (variant->vector)
-			ret = mlock_rs_parts(self->dev, &res, LEFT_OUT);
 		else
-			ret = mlock_rs_call(self->dev, &res);
+			ret = mlock_rs_parts(self->dev, &res, variant->vector ? LEFT_OUT : 0);
 		end_round(&c);
 
 		calls++;
