@@ -596,13 +596,12 @@ fn progress_is_told_while_a_call_runs() {
     }
     let mut pages = Pages::new(65536);
     let range = Range::of(pages.get());
-    let mut seen = Vec::new();
+    // Room from the start: to map more would have to wait for the mmap lock until the call ends.
+    let mut seen = Vec::with_capacity(1 << 20);
     thread::scope(|scope| {
         let lock = device.lock().range(range);
         let call = scope.spawn(move || lock.run());
-        // Room, so that nothing is mapped while the call runs.
-        seen.reserve(1 << 20);
-        while !call.is_finished() && seen.len() < 1 << 20 {
+        while !call.is_finished() && seen.len() < seen.capacity() {
             seen.push(device.progress().unwrap());
         }
         call.join().unwrap().unwrap();
