@@ -164,14 +164,18 @@ static bool query_while_locking(const struct call *call, struct model *m, bool *
 /* The LOCKs with YIELD that are between their two instants may bring in what others have left. */
 static void go_on(const struct walk *w, const struct state *s, struct model *m)
 {
-	unsigned int thread;
+	unsigned int thread, nr = 0;
 
 	for (thread = 0; thread < HISTORY_THREADS; thread++) {
 		const struct call *call = next_call(w, s, thread);
 
-		if (s->yields[thread])
-			model_yield_goes_on(m, call->range, call->nr_ranges);
+		if (!s->yields[thread])
+			continue;
+		model_yield_goes_on(m, call->range, call->nr_ranges);
+		nr++;
 	}
+	if (!nr)
+		model_nobody_yields(m);
 }
 
 /* The first instant of a LOCK with YIELD, which may be the only one. */

@@ -389,6 +389,34 @@ TEST_F(judge, yield_of_a_page_that_nobody_may_touch)
 	EXPECT_ACCEPTED();
 }
 
+/*
+ * A helper finds so of the second page. The first one is made accessible before the caller is
+ * there, and the second one as well: at no instant are both as the answer has them.
+ */
+TEST_F(judge, yield_of_a_page_that_nobody_might_touch_for_a_while)
+{
+	struct call *lock, *next;
+
+	add(&self->h, 0, 3, 4, CALL_MPROTECT, 0, 2)->prot = PROT_NONE;
+	lock = answers(yields(&self->h, 5, 10), ENOMEM, 3, 1, 2);
+	lock->answer.fail_addr = START + page_size;
+	add(&self->h, 2, 6, 7, CALL_MPROTECT, 1, 1)->prot = PROT_READ;
+	add(&self->h, 2, 8, 9, CALL_MPROTECT, 0, 1)->prot = PROT_READ;
+	EXPECT_ACCEPTED();
+	/* The next one is another call. */
+	next = answers(yields(&self->h, 11, 12), 0, 0, 3, 2);
+	EXPECT_ACCEPTED();
+	answers(next, ENOMEM, 0, 1, 2)->answer.fail_addr = START + page_size;
+	EXPECT_REFUSED();
+	self->h.nr_calls--;
+	/* It is not there, */
+	lock->answer.populated += page_size;
+	EXPECT_REFUSED();
+	/* and it is not this page. */
+	lock->answer.fail_addr += page_size;
+	EXPECT_REFUSED();
+}
+
 /* LOCKV with YIELD of the first page and the last one. */
 TEST_F(judge, yield_of_two_ranges)
 {

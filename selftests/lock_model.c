@@ -88,7 +88,7 @@ static __u64 bytes_that(const struct model *m, __u64 among, unsigned char with)
 }
 
 /* Neighbours that differ in this are different VMAs. */
-#define VMA_MASK	((unsigned char)~(PAGE_RESIDENT | PAGE_MAYBE))
+#define VMA_MASK	((unsigned char)~(PAGE_RESIDENT | PAGE_MAYBE | PAGE_FAILED))
 
 static void count_vmas(const struct model *m, __u64 pages, struct answer *answer)
 {
@@ -229,19 +229,32 @@ void model_yield_begin(struct model *m, const struct mlock_rs_range *ranges, siz
 
 void model_yield_goes_on(struct model *m, const struct mlock_rs_range *ranges, size_t nr)
 {
-	__u64 pages = pages_that(m, whole_pages(m, ranges, nr), PAGE_LOCKED,
-				 PAGE_RESIDENT | PAGE_ONFAULT);
+	__u64 pages = pages_that(m, whole_pages(m, ranges, nr), PAGE_LOCKED, PAGE_ONFAULT);
+	size_t i;
+
+	for (i = 0; i < m->nr_pages; i++) {
+		if (!(pages >> i & 1))
+			continue;
+		if (!(m->page[i] & (PAGE_READ | PAGE_WRITE)))
+			m->page[i] |= PAGE_FAILED;
+		else if (!(m->page[i] & PAGE_RESIDENT))
+			m->page[i] |= PAGE_MAYBE;
+	}
+}
+
+void model_nobody_yields(struct model *m)
+{
 	size_t i;
 
 	for (i = 0; i < m->nr_pages; i++)
-		if (pages >> i & 1 && m->page[i] & (PAGE_READ | PAGE_WRITE))
-			m->page[i] |= PAGE_MAYBE;
+		m->page[i] &= ~PAGE_FAILED;
 }
 
 /*
  * Success: at this instant all of it is locked, and what is not there comes in. ESTALE: all before
  * this page is locked, and this one is not, or only on fault. ENOMEM: as for a strict call, with
- * all of it locked.
+ * all of it locked; but the page may have failed a while ago, and what comes before it only be
+ * there now.
  */
 bool model_yield_end(struct model *m, const struct mlock_rs_range *ranges, size_t nr,
 		     const struct answer *seen)
@@ -258,13 +271,13 @@ bool model_yield_end(struct model *m, const struct mlock_rs_range *ranges, size_
 	for (i = 0; i < m->nr_pages; i++) {
 		if (!(pages >> i & 1))
 			continue;
-		if (!(m->page[i] & (PAGE_READ | PAGE_WRITE))) {
-			if (seen->error && seen->fail_addr == address_of(m, i))
-				return seen->populated == bytes_before(m, pages, seen->fail_addr);
-			/* What had come in before it was protected may be left alone. */
-			if (!(m->page[i] & (PAGE_RESIDENT | PAGE_MAYBE)))
-				return false;
-		}
+		if (seen->error && seen->fail_addr == address_of(m, i))
+			return (m->page[i] & PAGE_FAILED ||
+				!(m->page[i] & (PAGE_READ | PAGE_WRITE))) &&
+			       seen->populated == bytes_before(m, pages, seen->fail_addr);
+		/* What had come in before it was protected may be left alone. */
+		if (!(m->page[i] & (PAGE_READ | PAGE_WRITE | PAGE_RESIDENT | PAGE_MAYBE)))
+			return false;
 		bring_in(m, i);
 	}
 	return !seen->error && !seen->fail_addr &&

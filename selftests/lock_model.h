@@ -33,6 +33,8 @@
  * YIELD, or one with helpers, which may have failed at a page before this one.
  */
 #define PAGE_MAYBE	0x40
+/* A LOCK with YIELD may have found that it could not be populated, although it could be now. */
+#define PAGE_FAILED	0x80
 
 struct model {
 	/* Nothing else is mapped where a call may look. */
@@ -86,6 +88,8 @@ void model_yield_begin(struct model *m, const struct mlock_rs_range *ranges, siz
 		       struct answer *answer);
 /* While the call is between its two instants, after each change of others. */
 void model_yield_goes_on(struct model *m, const struct mlock_rs_range *ranges, size_t nr);
+/* No such call is between its two instants. */
+void model_nobody_yields(struct model *m);
 bool model_yield_end(struct model *m, const struct mlock_rs_range *ranges, size_t nr,
 		     const struct answer *seen);
 

@@ -165,6 +165,8 @@ TEST_F_TIMEOUT(progress, of_two_calls, HELD_TEST_SECONDS)
 /* Memory that waits for nothing: the numbers grow while it comes in. */
 
 #define NR_PAGES	8192UL
+/* A busy host may not run the thread that looks while there is something to see; not each time. */
+#define MOST_ROUNDS	5
 
 struct watch {
 	int dev;
@@ -243,17 +245,24 @@ static int lock_all(FIXTURE_DATA(growth) * self, const FIXTURE_VARIANT(growth) *
 TEST_F(growth, never_backwards_and_never_too_much)
 {
 	struct watch watch = { .dev = self->dev };
-	pthread_t thread;
+	int rounds;
 
-	ASSERT_EQ(0, pthread_create(&thread, NULL, watch_progress, &watch));
-	EXPECT_EQ(0, lock_all(self, variant));
-	atomic_store(&watch.quit, true);
-	pthread_join(thread, NULL);
-	TH_LOG("%u looks found the call at work", watch.inside);
+	for (rounds = 0; rounds < MOST_ROUNDS && !watch.inside; rounds++) {
+		pthread_t thread;
+
+		ASSERT_EQ(0, munlock(self->addr, NR_PAGES * page_size));
+		ASSERT_EQ(0, madvise(self->addr, NR_PAGES * page_size, MADV_DONTNEED));
+		atomic_store(&watch.quit, false);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, watch_progress, &watch));
+		EXPECT_EQ(0, lock_all(self, variant));
+		atomic_store(&watch.quit, true);
+		pthread_join(thread, NULL);
+		EXPECT_EQ(0, watch.backwards);
+		EXPECT_EQ(0, watch.too_much);
+		expect_nothing(_metadata, self->dev);
+	}
+	TH_LOG("%u looks found the call at work, in round %d", watch.inside, rounds);
 	EXPECT_LT(0, watch.inside);
-	EXPECT_EQ(0, watch.backwards);
-	EXPECT_EQ(0, watch.too_much);
-	expect_nothing(_metadata, self->dev);
 }
 
 /* Nothing is populated, and nothing was: no call that can be followed. */

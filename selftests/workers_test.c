@@ -30,6 +30,8 @@
 #define LEN		(NR_PAGES * page_size)
 /* More than a call makes before it begins. */
 #define MOST_ALLOCATIONS	100
+/* A busy host may not run another thread while the call is at work; not each time. */
+#define MOST_ROUNDS	5
 #define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
 
 FIXTURE(workers)
@@ -124,16 +126,31 @@ static void *count_threads(void *arg)
 	return NULL;
 }
 
+/* None of it is locked, and none resident, as before the first call. */
+static void start_over(struct __test_metadata *_metadata, FIXTURE_DATA(workers) * self)
+{
+	ASSERT_EQ(0, munlock(self->addr, LEN));
+	ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+}
+
+/* Calls, more than once if fewer than @enough are seen. */
 static unsigned int most_threads_meanwhile(struct __test_metadata *_metadata,
-					   FIXTURE_DATA(workers) * self)
+					   FIXTURE_DATA(workers) * self, unsigned int enough)
 {
 	struct counter counter = {};
 	pthread_t thread;
+	int rounds;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, count_threads, &counter));
 	while (!atomic_load(&counter.most))
 		sched_yield();
-	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+	for (rounds = 0; !rounds || (rounds < MOST_ROUNDS && atomic_load(&counter.most) < enough);
+	     rounds++) {
+		start_over(_metadata, self);
+		EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
+		/* A helper that exits is not to be counted with the next one. */
+		nr_threads_left(2);
+	}
 	atomic_store(&counter.quit, true);
 	pthread_join(thread, NULL);
 	return atomic_load(&counter.most);
@@ -141,14 +158,14 @@ static unsigned int most_threads_meanwhile(struct __test_metadata *_metadata,
 
 TEST_F(workers, are_threads_of_the_caller)
 {
-	EXPECT_EQ(3, most_threads_meanwhile(_metadata, self));
+	EXPECT_EQ(3, most_threads_meanwhile(_metadata, self, 3));
 	expect_all(_metadata, self);
 }
 
 TEST_F(workers, one_is_the_caller_alone)
 {
 	self->arg.nr_workers = 1;
-	EXPECT_EQ(2, most_threads_meanwhile(_metadata, self));
+	EXPECT_EQ(2, most_threads_meanwhile(_metadata, self, 2));
 	EXPECT_EQ(0, self->arg.nr_helpers);
 	expect_all(_metadata, self);
 }
@@ -294,8 +311,7 @@ TEST_F(workers, are_like_the_caller)
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
 	/* A helper may be through before anybody looks. */
 	while (!atomic_load(&looker.seen)) {
-		ASSERT_EQ(0, munlock(self->addr, LEN));
-		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+		start_over(_metadata, self);
 		ASSERT_EQ(0, mlock_rs_call(self->dev, &self->arg));
 		ASSERT_EQ(1, self->arg.nr_helpers);
 	}
@@ -324,8 +340,7 @@ TEST_F(workers, leave_the_mmap_lock_alone)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(flags); i++) {
-		ASSERT_EQ(0, munlock(self->addr, LEN));
-		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+		start_over(_metadata, self);
 		self->arg.flags = flags[i];
 		ASSERT_EQ(0, trace_open_with_helpers(&trace, caller));
 		trace_start(&trace);
@@ -415,8 +430,7 @@ TEST_F(workers, lowest_of_several_failures)
 		EXPECT_EQ(ENOMEM, self->arg.error);
 		/* What it says is there, is there. */
 		EXPECT_EQ(bad[0], resident_pages(self->addr, bad[0]));
-		ASSERT_EQ(0, munlock(self->addr, LEN));
-		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+		start_over(_metadata, self);
 	}
 }
 
@@ -440,8 +454,7 @@ TEST_F(workers, lower_one_of_two_neighbours)
 		EXPECT_EQ((bad - self->addr) / page_size,
 			  resident_pages(self->addr, (bad - self->addr) / page_size));
 		ASSERT_EQ(0, mprotect(bad, 2 * page_size, PROT_READ | PROT_WRITE));
-		ASSERT_EQ(0, munlock(self->addr, LEN));
-		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+		start_over(_metadata, self);
 	}
 }
 
@@ -577,8 +590,7 @@ TEST_F(workers, interruptible)
 	for (times = 0; times < 8; times++) {
 		EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
 		expect_all(_metadata, self);
-		ASSERT_EQ(0, munlock(self->addr, LEN));
-		ASSERT_EQ(0, madvise(self->addr, LEN, MADV_DONTNEED));
+		start_over(_metadata, self);
 	}
 }
 
@@ -669,21 +681,26 @@ static int use_the_group(struct mlock_rs_lock *arg, int dev, long *us_of_caller)
 
 TEST_F(workers, memory_and_time_count_in_the_group_of_the_caller)
 {
-	long memory, us, us_of_caller = 0;
+	long memory, us = 0, us_of_caller = 0;
+	int rounds;
 
 	if (memcg_create(&memcg, "workers_test"))
 		SKIP(return, "no memory control groups");
-	memory = group_number("memory.current", NULL);
-	us = group_number("cpu.stat", "usage_usec");
-	EXPECT_EQ(0, use_the_group(&self->arg, self->dev, &us_of_caller));
-	EXPECT_EQ(1, self->arg.nr_helpers);
-	memory = group_number("memory.current", NULL) - memory;
-	us = group_number("cpu.stat", "usage_usec") - us;
-	ASSERT_EQ(0, memcg_leave());
-	/* All pages, and not only those that the caller has populated itself. */
-	EXPECT_LE((long)LEN, memory);
+	for (rounds = 0; rounds < MOST_ROUNDS && us <= us_of_caller + us_of_caller / 4; rounds++) {
+		start_over(_metadata, self);
+		memory = group_number("memory.current", NULL);
+		us = group_number("cpu.stat", "usage_usec");
+		EXPECT_EQ(0, use_the_group(&self->arg, self->dev, &us_of_caller));
+		EXPECT_EQ(1, self->arg.nr_helpers);
+		memory = group_number("memory.current", NULL) - memory;
+		us = group_number("cpu.stat", "usage_usec") - us;
+		ASSERT_EQ(0, memcg_leave());
+		/* All pages, and not only those that the caller has populated itself. */
+		if (!rounds)
+			EXPECT_LE((long)LEN, memory);
+		TH_LOG("%ld us in the group, %ld us of it by the caller", us, us_of_caller);
+	}
 	/* So is the time: two threads were at work, with much to do for each. */
-	TH_LOG("%ld us in the group, %ld us of it by the caller", us, us_of_caller);
 	EXPECT_LT(us_of_caller + us_of_caller / 4, us);
 	expect_all(_metadata, self);
 	munmap(self->addr, LEN);
