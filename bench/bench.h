@@ -21,6 +21,7 @@ struct memory {
 	/* What of it is locked: all of it, or many small ranges. */
 	struct mlock_rs_range *ranges;
 	size_t nr_ranges;
+	struct mlock_rs_range all;
 	/* The ranges are smaller than pages and touch every one. */
 	bool every_page;
 };

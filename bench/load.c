@@ -206,8 +206,6 @@ const char *load_name(size_t i)
 
 void memory_map(const struct bench *b, struct memory *m)
 {
-	static struct mlock_rs_range all;
-
 	*m = (struct memory) {
 		.len = b->len,
 		.prot = PROT_READ | PROT_WRITE,
@@ -217,9 +215,9 @@ void memory_map(const struct bench *b, struct memory *m)
 	b->load->map(b, m);
 	if (m->ranges)
 		return;
-	all.addr = (uintptr_t)m->addr;
-	all.len = m->len;
-	m->ranges = &all;
+	m->all.addr = (uintptr_t)m->addr;
+	m->all.len = m->len;
+	m->ranges = &m->all;
 	m->nr_ranges = 1;
 }
 
@@ -228,7 +226,7 @@ void memory_unmap(struct memory *m)
 	munmap(m->addr, m->len);
 	if (m->fd >= 0)
 		close(m->fd);
-	if (m->nr_ranges > 1)
+	if (m->ranges != &m->all)
 		free(m->ranges);
 }
 
