@@ -38,13 +38,13 @@ pub(crate) fn run(args: &Lock) -> Result<ExitCode, Failure> {
     let mut session = Session::new(Device::open()?, args);
     let files = session.find(args);
     session.lock_all(&files)?;
+    // Until here a signal has its default action, which unlocks everything too. From what is said
+    // next on, it ends with success.
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     session.report();
     if session.locked.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-
-    // Until here a signal has its default action, which unlocks everything too.
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     daemon::ready(args.in_background)?;
     signals.forever().next();
     drop(pid_file);

@@ -81,8 +81,6 @@ impl Locker {
             said.last().is_some_and(|line| line.contains("unlocks")),
             "{said:?}"
         );
-        // It says so a moment before it waits for signals.
-        std::thread::sleep(Duration::from_millis(200));
         Self { child, said }
     }
 
