@@ -18,6 +18,9 @@ extern size_t page_size;
 /* Of a huge page, and what one page table maps. */
 #define HUGE_SIZE	(2UL << 20)
 
+/* For a test that may take half of kselftest's 30 seconds, on a debug kernel and a busy host. */
+#define SLOW_SECONDS	120
+
 /* What a test cannot do without, a witness that speaks above all: stops if it is not there. */
 void must(bool ok, const char *what);
 

@@ -242,7 +242,7 @@ static int lock_all(FIXTURE_DATA(growth) * self, const FIXTURE_VARIANT(growth) *
 	return mlock_rs_call(self->dev, &arg);
 }
 
-TEST_F(growth, never_backwards_and_never_too_much)
+TEST_F_TIMEOUT(growth, never_backwards_and_never_too_much, SLOW_SECONDS)
 {
 	struct watch watch = { .dev = self->dev };
 	int rounds;

@@ -58,7 +58,7 @@ static void expect_agreement(struct __test_metadata *_metadata, FIXTURE_DATA(que
 	EXPECT_STREQ(s, states(range, nr));
 }
 
-TEST_F(query, every_part_of_a_mixed_range)
+TEST_F_TIMEOUT(query, every_part_of_a_mixed_range, SLOW_SECONDS)
 {
 	size_t first, nr;
 

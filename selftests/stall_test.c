@@ -148,7 +148,7 @@ static __u64 lock_with_a_writer(struct __test_metadata *_metadata, FIXTURE_DATA(
 	return ns;
 }
 
-TEST_F(stall, a_writer_gets_in_again_and_again)
+TEST_F_TIMEOUT(stall, a_writer_gets_in_again_and_again, SLOW_SECONDS)
 {
 	struct mlock_rs_lock res = {};
 	unsigned int inside = 0;
@@ -165,7 +165,7 @@ TEST_F(stall, a_writer_gets_in_again_and_again)
 	EXPECT_LT(3, inside);
 }
 
-TEST_F(stall, not_before_the_slice_is_over)
+TEST_F_TIMEOUT(stall, not_before_the_slice_is_over, SLOW_SECONDS)
 {
 	struct mlock_rs_lock res;
 	unsigned int inside;
@@ -177,7 +177,7 @@ TEST_F(stall, not_before_the_slice_is_over)
 	EXPECT_GE(ns / 1000 / MLOCK_RS_MAX_SLICE_US, res.nr_gaps);
 }
 
-TEST_F(stall, not_without_yield)
+TEST_F_TIMEOUT(stall, not_without_yield, SLOW_SECONDS)
 {
 	struct mlock_rs_lock res;
 	unsigned int inside;
@@ -187,7 +187,7 @@ TEST_F(stall, not_without_yield)
 	EXPECT_EQ(0, res.nr_gaps);
 }
 
-TEST_F(stall, not_if_nobody_waits)
+TEST_F_TIMEOUT(stall, not_if_nobody_waits, SLOW_SECONDS)
 {
 	struct mlock_rs_lock res;
 

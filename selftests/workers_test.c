@@ -156,7 +156,7 @@ static unsigned int most_threads_meanwhile(struct __test_metadata *_metadata,
 	return atomic_load(&counter.most);
 }
 
-TEST_F(workers, are_threads_of_the_caller)
+TEST_F_TIMEOUT(workers, are_threads_of_the_caller, SLOW_SECONDS)
 {
 	EXPECT_EQ(3, most_threads_meanwhile(_metadata, self, 3));
 	expect_all(_metadata, self);
@@ -527,7 +527,7 @@ static int map_disk_file(struct __test_metadata *_metadata, FIXTURE_DATA(workers
 	return fd;
 }
 
-TEST_F(workers, file_in_the_page_cache)
+TEST_F_TIMEOUT(workers, file_in_the_page_cache, SLOW_SECONDS)
 {
 	close(map_disk_file(_metadata, self));
 	EXPECT_EQ(0, mlock_rs_call(self->dev, &self->arg));
@@ -536,7 +536,7 @@ TEST_F(workers, file_in_the_page_cache)
 }
 
 /* What has to be read is left to the caller. */
-TEST_F(workers, file_of_which_half_has_to_be_read)
+TEST_F_TIMEOUT(workers, file_of_which_half_has_to_be_read, SLOW_SECONDS)
 {
 	int fd = map_disk_file(_metadata, self);
 	size_t piece = LEN / 16, at;
@@ -582,7 +582,7 @@ TEST_F(workers, all_of_it_is_left_to_the_caller)
 }
 
 /* A caller that signals may end does not wait for its helpers in one go. */
-TEST_F(workers, interruptible)
+TEST_F_TIMEOUT(workers, interruptible, SLOW_SECONDS)
 {
 	int times;
 
@@ -679,7 +679,7 @@ static int use_the_group(struct mlock_rs_lock *arg, int dev, long *us_of_caller)
 	return ret;
 }
 
-TEST_F(workers, memory_and_time_count_in_the_group_of_the_caller)
+TEST_F_TIMEOUT(workers, memory_and_time_count_in_the_group_of_the_caller, SLOW_SECONDS)
 {
 	long memory, us = 0, us_of_caller = 0;
 	int rounds;
