@@ -78,13 +78,16 @@ def bucket_limit(i):
 
 def stall(results):
     """The share of requests that waited longer than so long."""
-    kinds = [kind for kind in ("mmap", "thread", "cmdline")
+    kinds = [kind for kind in ("mmap", "thread", "cmdline", "maps", "fault")
              if results.select("stall", "max_ns", probe=kind)]
     if not kinds:
         return None
-    figure, axes = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 4), sharey=True,
-                                squeeze=False)
-    for axis, kind in zip(axes[0], kinds):
+    columns = min(3, len(kinds))
+    # One more for the legend.
+    lines = len(kinds) // columns + 1
+    figure, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 3.4 * lines),
+                                sharex=True, sharey=True, squeeze=False)
+    for axis, kind in zip(axes.flat, kinds):
         for row in results.select("stall", "max_ns", probe=kind):
             key = (row["contender"], row["workers"])
             cell = bench.Cell("stall", *key, row["load"], row["bytes"], row["nr"], kind)
@@ -102,13 +105,16 @@ def stall(results):
             axis.plot(x, y, label=bench.contender_name(*key), **line_style(*key))
         axis.set(xscale="log", yscale="log", title=bench.PROBES[kind],
                  xlabel="waited longer than")
+        axis.tick_params(labelbottom=True)
         duration_axis(axis.xaxis)
         axis.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         axis.minorticks_off()
-    axes[0][0].set_ylabel("of the requests")
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 0.04), ncols=5,
-                  fontsize=8)
+    for line in axes:
+        line[0].set_ylabel("of the requests")
+    for axis in axes.flat[len(kinds):]:
+        axis.set_axis_off()
+    axes.flat[len(kinds)].legend(*axes.flat[0].get_legend_handles_labels(), loc="upper left",
+                                 fontsize=9)
     size = results.select("stall", "max_ns")[0]["bytes"]
     figure.suptitle(f"How long others wait while {bench.size_name(size)} is locked")
     return figure
