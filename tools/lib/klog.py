@@ -80,6 +80,10 @@ RUN_TIME = read_alone("process_one_work", r"worker_thread\+", "of 8 bytes by ",
 # Reclaim takes a folio off its list, which is one bit of its flags, while the end of writeback looks
 # at another one.
 FOLIO_FLAGS = between("__folio_end_writeback", "isolate_lru_folios")
+# Who frees an interrupt, as each shutdown does, reads without a lock whether a handler is at work,
+# "might give the wrong answer", and looks once more with it.
+IRQ_STATE = between("__synchronize_hardirq",
+                    r"handle_irq_event|handle_(?:fasteoi|edge|level)_irq|(?:un)?mask_irq")
 END_OF_REPORT = 66 * "="
 UNKNOWN_ORIGIN = "race at unknown origin, with read to "
 
@@ -91,7 +95,8 @@ def is_known_race(lines, number):
     report = "\n".join(itertools.takewhile(lambda line: END_OF_REPORT not in line, lines[number:]))
     beginning = report.index("BUG:")
     if any(race.match(report, beginning) for race in
-           (DEAD_NODE, IDLE_MASK, COUNTERS, OWNER, NR_THREADS, RUN_TIME, FOLIO_FLAGS)):
+           (DEAD_NODE, IDLE_MASK, COUNTERS, OWNER, NR_THREADS, RUN_TIME, FOLIO_FLAGS,
+            IRQ_STATE)):
         return True
     function = KCSAN_REPORT.search(lines[number])
     return (function is not None and function[1] in MARKED_BY_ONE_SIDE

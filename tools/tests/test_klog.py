@@ -236,6 +236,12 @@ class Klog(unittest.TestCase):
         self.assertEqual(klog.trouble([line]), [])
         self.assertEqual(klog.trouble([line.replace("isolate_lru_folios", "mlock_folio")]), [0])
 
+    def test_an_interrupt_that_is_freed_while_its_handler_works_is_excused(self):
+        line = "[  599.9] BUG: KCSAN: data-race in __synchronize_hardirq / handle_irq_event"
+        self.assertEqual(klog.trouble([line]), [])
+        self.assertEqual(klog.trouble([line.replace("handle_irq_event", "mask_irq")]), [])
+        self.assertEqual(klog.trouble([line.replace("handle_irq_event", "mlock_vmas")]), [0])
+
     def test_how_often_a_task_was_switched_is_excused(self):
         lines = [line.replace("osq_unlock", "proc_pid_status") for line in RACE]
         self.assertEqual(klog.trouble(lines), [])
