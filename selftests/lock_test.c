@@ -193,6 +193,7 @@ TEST_F(kind, munlock_takes_it_back)
 	EXPECT_EQ(before, vmlck());
 	EXPECT_STREQ(all('U', NR_PAGES), states(self->addr, NR_PAGES));
 	/* mlock counts per folio are balanced, or the pages would stay mlocked for ever. */
+	drain_lru();
 	EXPECT_EQ(0, count_kpageflag(self->addr, NR_PAGES, KPF_MLOCKED_BIT));
 }
 

@@ -76,7 +76,7 @@ static int lock_too_much(struct __test_metadata *_metadata, const FIXTURE_DATA(l
 	_exit(mlock_rs_call(self->dev, &arg) ? 2 : 3);
 }
 
-TEST_F_TIMEOUT(low_memory, the_oom_killer_ends_the_call, 120)
+TEST_F_TIMEOUT(low_memory, the_oom_killer_ends_the_call, 300)
 {
 	/* The OOM killer comes when that is touched; a quarter for whoever is woken up by it. */
 	const size_t reserve = read_number("/proc/sys/vm/min_free_kbytes") * 1024UL * 5 / 4;

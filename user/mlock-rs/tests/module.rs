@@ -470,7 +470,8 @@ fn workers_help_if_there_are_any() {
 #[test]
 #[ignore = "needs the module: tools/user-tests"]
 fn yielding_gives_up_the_lock_now_and_then() {
-    let mut pages = Pages::new(4096);
+    // Enough to be at work when a busy host runs the other thread.
+    let mut pages = Pages::new(32768);
     let range = Range::of(pages.get());
     let device = device();
     let lock = || device.lock().range(range).workers(1);
@@ -505,7 +506,7 @@ fn what_others_change_meanwhile_makes_a_yielding_call_fail() {
     if !has(uapi::MLOCK_RS_FEATURE_YIELD) {
         return;
     }
-    let mut pages = Pages::new(32768);
+    let mut pages = Pages::new(65536);
     let range = Range::of(pages.get());
     let last = Range::new(
         (range.addr() + range.len()) as usize - page_size(),
