@@ -188,6 +188,8 @@ TEST_F_TIMEOUT(storm, replace, HANG_SECONDS)
 
 struct chaos {
 	char *addr;
+	/* What is mapped, at the same offset as from @addr; -1: anonymous memory. */
+	int file;
 	atomic_bool blow, quit;
 	atomic_uint blowing, calm_ns;
 	/* Pages that were unmapped in this round. */
@@ -199,6 +201,16 @@ struct chaos {
 	} thread[CHAOS_THREADS];
 };
 
+/* Maps the pages from @page on anew. */
+static bool map_again(const struct chaos *c, size_t page, size_t nr)
+{
+	char *addr = c->addr + page * page_size;
+	int flags = MAP_FIXED | (c->file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+
+	return mmap(addr, nr * page_size, PROT_READ | PROT_WRITE, flags, c->file,
+		    c->file < 0 ? 0 : page * page_size) == addr;
+}
+
 static void *unmap_and_map(void *arg)
 {
 	struct chaos_thread *t = arg;
@@ -208,17 +220,15 @@ static void *unmap_and_map(void *arg)
 		atomic_fetch_add(&c->blowing, 1);
 		while (atomic_load(&c->blow)) {
 			size_t page = random_number(&t->random) % CHAOS_PAGES;
-			char *addr = c->addr + page * page_size;
 			__u64 until;
 
 			atomic_store(&c->touched[page], true);
-			munmap(addr, page_size);
+			munmap(c->addr + page * page_size, page_size);
 			/* The hole lasts a moment, and another moment passes without one. */
 			until = now_ns() + random_number(&t->random) % 200000;
 			while (now_ns() < until)
 				;
-			if (mmap(addr, page_size, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+			if (!map_again(c, page, 1))
 				abort();
 			until = now_ns() + random_number(&t->random) % atomic_load(&c->calm_ns);
 			while (atomic_load(&c->blow) && now_ns() < until)
@@ -235,8 +245,7 @@ static void start_round(struct __test_metadata *_metadata, struct chaos *c)
 {
 	size_t i;
 
-	ASSERT_EQ(c->addr, mmap(c->addr, CHAOS_PAGES * page_size, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ASSERT_TRUE(map_again(c, 0, CHAOS_PAGES));
 	no_huge_pages(c->addr, CHAOS_PAGES * page_size);
 	for (i = 0; i < CHAOS_PAGES; i++)
 		atomic_store(&c->touched[i], false);
@@ -288,7 +297,9 @@ static unsigned int check_pages(struct __test_metadata *_metadata, const struct 
 	return lost;
 }
 
-TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
+/* A storm of unmap_and_map(), of anonymous memory or of a @file. */
+static void storm_over(struct __test_metadata *_metadata, FIXTURE_DATA(storm) * self,
+		       const FIXTURE_VARIANT(storm) * variant, int file)
 {
 	unsigned int calls = 0, locked = 0, refused = 0, stale = 0, lost = 0, helped = 0, i;
 	const size_t before = vmlck(), bytes = (CHAOS_PAGES - variant->vector) * page_size;
@@ -297,6 +308,7 @@ TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
 	struct snapshot now;
 
 	c.addr = map_region_across(CHAOS_PAGES);
+	c.file = file;
 	atomic_store(&c.calm_ns, CALM_NS);
 	for (i = 0; i < CHAOS_THREADS; i++) {
 		c.thread[i].chaos = &c;
@@ -365,6 +377,47 @@ TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
 	       calls, locked, refused, stale, lost);
 	/* Whether there was anything to do for them or not. */
 	EXPECT_EQ(variant->nr_workers > 1 ? locked + stale : 0, helped);
+}
+
+TEST_F_TIMEOUT(storm, unmap, HANG_SECONDS)
+{
+	storm_over(_metadata, self, variant, -1);
+}
+
+/*
+ * Helpers can populate a mapping that is new as soon as it is there, unlike a private one, for
+ * which they would have to make an anon_vma first.
+ */
+FIXTURE(storm_shared)
+{
+	FIXTURE_DATA(storm) storm;
+	int file;
+};
+
+FIXTURE_SETUP(storm_shared)
+{
+	self->storm.dev = mlock_rs_open();
+	ASSERT_LE(0, self->storm.dev);
+	self->storm.random = seed();
+	TH_LOG("SEED=%llu", self->storm.random);
+	self->file = memfd_create("storm", MFD_CLOEXEC);
+	ASSERT_LE(0, self->file);
+	ASSERT_EQ(0, ftruncate(self->file, CHAOS_PAGES * page_size));
+}
+
+FIXTURE_TEARDOWN(storm_shared)
+{
+	close(self->file);
+	close(self->storm.dev);
+}
+
+TEST_F_TIMEOUT(storm_shared, unmap, HANG_SECONDS)
+{
+	const FIXTURE_VARIANT(storm) yield_and_workers = {
+		.flags = MLOCK_RS_LOCK_YIELD, .nr_workers = 2,
+	};
+
+	storm_over(_metadata, &self->storm, &yield_and_workers, self->file);
 }
 
 TEST_HARNESS_MAIN
