@@ -248,12 +248,9 @@ struct held_call *held_start(int dev, unsigned int cold)
 		sem_init(&h->thread[i].go, 1, 0);
 	}
 	h->file = fuse_open(h->server);
-	if (h->file < 0 || !fill_cache(h, cold) || !start_processes(h) ||
-	    !start_trace(h)) {
-		held_stop(h);
-		errno = EPROTO;
-		return NULL;
-	}
+	/* Where there is FUSE there has to be all the rest. */
+	must(h->file >= 0 && fill_cache(h, cold) && start_processes(h) && start_trace(h),
+	     "cannot start what is held back");
 	return h;
 }
 

@@ -66,7 +66,13 @@ int op_dontdump(struct held_call *h)
 
 int op_collapse(struct held_call *h)
 {
-	return advise(h->huge, HUGE_SIZE, MADV_COLLAPSE);
+	int tries = 0, ret;
+
+	/* Before it takes the lock, it may find no huge page, or its small one in other hands. */
+	do {
+		ret = advise(h->huge, HUGE_SIZE, MADV_COLLAPSE);
+	} while ((ret == -ENOMEM || ret == -EAGAIN) && ++tries < 100 && !usleep(1000));
+	return ret;
 }
 
 int op_dontneed(struct held_call *h)

@@ -12,10 +12,11 @@
  * change mappings a LOCK is one as well, as nobody gets the mmap lock for writing from its VMA edit
  * until it is through. Only a QUERY can tell the two apart: it takes the lock for reading, so that
  * it may find the VMAs locked and the pages on their way. So the search gives a LOCK two instants,
- * edit and end, and puts nothing but QUERYs between them.
+ * edit and end, and puts nothing between them but QUERYs and ends of LOCKs with YIELD.
  *
  * A LOCK or LOCKV with YIELD has two instants as well, edit and end, and anything may come between
- * them. Which pages it has brought in by then the model leaves open.
+ * them. Which pages it has brought in by then the model leaves open. Its end needs the lock for
+ * reading only, so that it may come between the two of a LOCK, as a QUERY may.
  *
  * What a QUERY sees while a LOCK is at work. Mappings and flags do not change while it looks, but
  * residency does: it looks at one page after the other while LOCK brings in one page after the
@@ -208,13 +209,13 @@ static bool step(const struct walk *w, struct state *s, unsigned int thread, boo
 	if (s->locker == thread) {
 		model_populate(&m);
 		s->locker = NOBODY;
-	} else if (s->locker != NOBODY) {
-		if (!call_only_looks(call) || !query_while_locking(call, &m, inside))
-			return false;
 	} else if (s->yields[thread]) {
 		if (!model_yield_end(&m, call->range, call->nr_ranges, &call->answer))
 			return false;
 		s->yields[thread] = false;
+	} else if (s->locker != NOBODY) {
+		if (!call_only_looks(call) || !query_while_locking(call, &m, inside))
+			return false;
 	} else if (call_yields(call)) {
 		if (!begin_to_yield(call, s, thread, &m))
 			return false;

@@ -417,6 +417,23 @@ TEST_F(judge, yield_of_a_page_that_nobody_might_touch_for_a_while)
 	EXPECT_REFUSED();
 }
 
+/* It has the lock for reading again, as a LOCK of the last page has that is at work. */
+TEST_F(judge, yield_that_ends_while_a_lock_is_at_work)
+{
+	struct call *lock = yields(&self->h, 3, 10);
+
+	locks(&self->h, 2, 5, 18, 3, 1, 1);
+	sees(&self->h, 3, 6, 7, 0, "llll");
+	sees(&self->h, 3, 12, 13, 0, "LLLl");
+	EXPECT_ACCEPTED();
+	/* But it cannot begin there. */
+	self->h.nr_calls -= 2;
+	lock->begin = 8;
+	sees(&self->h, 3, 6, 7, 0, "uuul");
+	sees(&self->h, 3, 12, 13, 0, "LLLl");
+	EXPECT_REFUSED();
+}
+
 /* LOCKV with YIELD of the first page and the last one. */
 TEST_F(judge, yield_of_two_ranges)
 {
