@@ -43,7 +43,8 @@ KCSAN_REPORT = re.compile(r"BUG: KCSAN: data-race in (\w+)\+0x")
 # under RCU, every page fault among them, look for that and start over. Neither side is marked.
 DEAD_NODE = re.compile(
     r"BUG: KCSAN: data-race in (?:mas|mtree)_\w+ / (?:mas|mtree)_\w+$"
-    r".*?\bwrite to (0x[0-9a-f]+) of 8 bytes by [^\n]*\n[^\n]*\bmas_wr_node_store\+"
+    r".*?\bwrite to (0x[0-9a-f]+) of 8 bytes by [^\n]*\n"
+    r"[^\n]*\bmas_(?:wr_node_store|topiary_(?:replace|node)|put_in_tree|wmb_replace)\+"
     r".*?\bread to \1 of 8 bytes by [^\n]*\n[^\n]*\b(?:mas|mtree)_\w+\+"
     r".*?\bvalue changed: 0x[0-9a-f]+ -> \1$", re.M | re.S)
 

@@ -181,6 +181,13 @@ class Klog(unittest.TestCase):
                  .replace("mtree_range_walk+", "mas_next_slot+") for line in DEAD_NODE]
         self.assertEqual(klog.trouble(lines), [])
 
+    def test_a_node_may_die_with_all_that_it_is_replaced_with(self):
+        lines = [line.replace("mas_wr_node_store", "mas_topiary_replace")
+                 .replace("mtree_range_walk", "mas_walk") for line in DEAD_NODE]
+        self.assertEqual(klog.trouble(lines), [])
+        lines = [line.replace("-> 0xffff8881402dbd00", "-> 0xffff8881402dbd08") for line in lines]
+        self.assertEqual(klog.trouble(lines), [1])
+
     def test_an_idle_cpu_that_looks_which_others_are_idle_is_excused(self):
         self.assertEqual(klog.trouble(IDLE_MASK), [])
 
