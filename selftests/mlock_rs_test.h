@@ -20,6 +20,8 @@ extern size_t page_size;
 
 /* For a test that may take half of kselftest's 30 seconds, on a debug kernel and a busy host. */
 #define SLOW_SECONDS	120
+/* A busy host may not run another thread while a call is at work; not each time. */
+#define MOST_ROUNDS	3
 
 /* What a test cannot do without, a witness that speaks above all: stops if it is not there. */
 void must(bool ok, const char *what);

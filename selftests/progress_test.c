@@ -165,8 +165,6 @@ TEST_F_TIMEOUT(progress, of_two_calls, HELD_TEST_SECONDS)
 /* Memory that waits for nothing: the numbers grow while it comes in. */
 
 #define NR_PAGES	8192UL
-/* A busy host may not run the thread that looks while there is something to see; not each time. */
-#define MOST_ROUNDS	5
 
 struct watch {
 	int dev;

@@ -16,8 +16,6 @@
 #define NR_PAGES	16384UL
 /* Gives another thread a chance to come in many times. */
 #define SLICE_US	500
-/* A busy host may not run the other thread while the call is at work; not each time. */
-#define MOST_ROUNDS	3
 
 /* A thread that takes the mmap lock for writing all the time. */
 struct writer {

@@ -30,8 +30,6 @@
 #define LEN		(NR_PAGES * page_size)
 /* More than a call makes before it begins. */
 #define MOST_ALLOCATIONS	100
-/* A busy host may not run another thread while the call is at work; not each time. */
-#define MOST_ROUNDS	5
 #define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
 
 FIXTURE(workers)

@@ -44,7 +44,7 @@ KCSAN_REPORT = re.compile(r"BUG: KCSAN: data-race in (\w+)\+0x")
 DEAD_NODE = re.compile(
     r"BUG: KCSAN: data-race in (?:mas|mtree)_\w+ / (?:mas|mtree)_\w+$"
     r".*?\bwrite to (0x[0-9a-f]+) of 8 bytes by [^\n]*\n"
-    r"[^\n]*\bmas_(?:wr_node_store|topiary_(?:replace|node)|put_in_tree|wmb_replace)\+"
+    r"[^\n]*\bmas_(?:wr_node_store|topiary_replace)\+"
     r".*?\bread to \1 of 8 bytes by [^\n]*\n[^\n]*\b(?:mas|mtree)_\w+\+"
     r".*?\bvalue changed: 0x[0-9a-f]+ -> \1$", re.M | re.S)
 
