@@ -1,36 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Two ways in: `make` builds the module against a kernel tree (KDIR) with the tools at hand; the
-# other targets bring their own toolchain, dev kernel and VM (tools/toolchain, kernel, vm).
+# other targets bring their own toolchain, kernels and VM (tools/toolchain, kernel, vm).
 
 # Absolute, so that it means the same in the kernel's build.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?=
-KERNEL_SRC ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 # Also if the environment has an empty one, as that of a make within a make.
 mod_path = $(or $(INSTALL_MOD_PATH),$(DESTDIR))
-export KERNEL KERNEL_SRC PREFIX DESTDIR PROFILE
+export KERNEL PREFIX DESTDIR PROFILE
 release = $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null || uname -r)
 
 .DEFAULT_GOAL := module
 MAKEFLAGS += --no-print-directory
 run := tools/toolchain run
-# A module is built with the compiler of its kernel.
-llvm = $(if $(shell grep -sx CONFIG_CC_IS_CLANG=y $(KDIR)/include/config/auto.conf),LLVM=1)
+# The times of the phases are of this run.
+begin = rm -f build/phases
 
 ##@ The module, against your kernel
 
 .PHONY: module
-module: kdir-usable	## Build mlock_rs.ko against KDIR (default: the running kernel)
-	$(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) modules
+module:	## Build mlock_rs.ko against KDIR (default: the running kernel)
+	@tools/kbuild $(KDIR) modules
 
-modules_install = $(MAKE) -C $(KDIR) M=$(CURDIR) $(llvm) \
-	INSTALL_MOD_PATH="$(abspath $(mod_path))" modules_install
+modules_install = tools/kbuild $(KDIR) INSTALL_MOD_PATH="$(abspath $(mod_path))" modules_install
 
 .PHONY: modules_install
-modules_install: kdir-usable	## Install mlock_rs.ko, the udev rule, mlock_rs(4) (DESTDIR=, PREFIX=)
+modules_install:	## Install mlock_rs.ko, the udev rule, mlock_rs(4) (DESTDIR=, PREFIX=)
 	$(modules_install)
 	tools/install module
 
@@ -46,24 +44,22 @@ uninstall:	## Remove it again (the same DESTDIR=, PREFIX=, KDIR=)
 	rm -f "$(mod_path)/lib/modules/$(release)/updates/mlock_rs.ko"*
 	@[ -n "$(mod_path)" ] || [ ! -e "/lib/modules/$(release)/modules.dep" ] || depmod $(release)
 
-.PHONY: kdir-usable
-kdir-usable:
-	@tools/kdir-usable $(KDIR)
-
 ##@ Everything in a VM: nothing has to be installed beforehand
 
 .PHONY: demo
 demo:	## Show mlock(2) and mlock_rs under a race (JSON=1 for scripts)
-	@$(run) tools/demo $(if $(JSON),--json)
-
-# All of it runs on the other versions in kernel/versions too, in short. With OTHERS= it does not.
-OTHERS ?= $(if $(KERNEL)$(KERNEL_SRC)$(FLAVOUR)$(TESTS),,1)
+	@$(begin)
+	@tools/toolchain demo tools/demo $(if $(JSON),--json)
 
 .PHONY: check
-check:	## Lint, then the kselftests on all kernels (KERNEL=, FLAVOUR=, TESTS=, OTHERS=, JSON=1)
-	@$(if $(OTHERS),tools/toolchain sources)
-	@$(run) tools/check $(if $(JSON),--json) $(if $(OTHERS),--others) \
-		$(if $(FLAVOUR),--kernel $(FLAVOUR)) $(TESTS)
+check:	## Lint, and all tests on Debian's 7.3 amd64 (KERNEL=rt, TESTS=, JSON=1)
+	@$(begin)
+	@$(run) tools/check $(if $(JSON),--json) $(if $(KERNEL),--kernel $(KERNEL)) $(TESTS)
+
+.PHONY: check-all
+check-all:	## The same, and the kselftests on rt, debug and kcsan, the race on cloud
+	@$(begin)
+	@$(run) tools/check $(if $(JSON),--json) --all
 
 .PHONY: soak
 soak:	## Run what is random with new seeds, and what is rare, for a long time (SOAK=90s|30m|2h)
@@ -87,16 +83,16 @@ deb:	## Build Debian packages of them and of the module's source into build/deb
 	@tools/deb
 
 .PHONY: shell
-shell:	## A prompt in the VM with the module loaded (FLAVOUR=debug or kcsan for another one)
-	@$(run) tools/shell $(or $(FLAVOUR),base)
+shell:	## A prompt in the VM with the module loaded (KERNEL=rt, cloud, debug, kcsan)
+	@$(run) tools/shell $(or $(KERNEL),amd64)
 
 .PHONY: toolchain
 toolchain:	## Make the toolchain now
 	@tools/toolchain setup
 
 .PHONY: kernel
-kernel:	## Build the dev kernel now (FLAVOUR=debug or kcsan for another one)
-	@$(run) tools/kernel build $(or $(FLAVOUR),base)
+kernel:	## Get a kernel now (KERNEL=rt, cloud, debug, kcsan)
+	@$(run) tools/kernel get $(or $(KERNEL),amd64)
 
 ##@ Working on it
 
@@ -138,17 +134,12 @@ bench:	## Compare with mlock(2) and others; results in bench/results (BENCH=full
 bench-insn:	## Count instructions and compare with bench/insn.csv (UPDATE=1 writes that)
 	@$(run) tools/bench-insn $(if $(UPDATE),--update)
 
-.PHONY: series
-series:	## Build and boot each state of the patch series, with W=1 C=1; write its cover letter
-	@$(run) tools/series letter
-	@$(run) tools/series build
-
 .PHONY: clean
 clean:	## Remove what was built in this directory
 	rm -rf build
 	find . -maxdepth 3 \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' \
-		-o -name '.*.cmd' -o -name '.*.d' -o -name uapi_generated.rs -o -name Module.symvers \
-		-o -name modules.order -o -name rust-project.json \) -type f -delete
+		-o -name '.*.cmd' -o -name '.*.d' -o -name '*_generated.rs' \
+		-o -name klp.symvers -o -name Module.symvers -o -name modules.order -o -name rust-project.json \) -type f -delete
 
 .PHONY: distclean
 distclean: clean	## Remove the cache too: toolchain, kernel source, kernels
@@ -161,10 +152,9 @@ help:	## This list
 		/^[a-z_-]+:.*\t## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo 'Variables'
-	@echo '  KDIR=DIR              kernel tree to build the module against, patched and built'
-	@echo '  KERNEL=7.2            kernel version of the VM, from Debian'"'"'s linux-source-7.2'
-	@echo "                        (default: the first one in kernel/versions that Debian has)"
-	@echo '  KERNEL_SRC=DIR        kernel tree of the VM instead (a copy is patched, not the tree)'
+	@echo '  KDIR=DIR              kernel tree to build the module against'
+	@echo "  KERNEL=NAME           kernel of the VM: Debian's amd64 (the default), cloud or rt, or debug"
+	@echo '                        or kcsan, which are built'
 	@echo '  MLOCK_RS_CACHE=DIR    where toolchain and kernels go (default ~/.cache/mlock_rs)'
 	@echo '  MLOCK_RS_ACCEL=tcg    do not try KVM'
 	@echo "  TESTS='a_test b_test' only these tests, also one: TESTS=hole_test:hole.at_the_end"

@@ -8,6 +8,7 @@
 //! Lock order: the mmap lock is taken without any other lock held.
 
 use super::{
+    mlock,
     vma::Vma,
     PageAddr,
     PageRange, //
@@ -64,14 +65,13 @@ pub(crate) enum LockMode {
 }
 
 impl LockMode {
-    /// The flags of mlockall(2) that `mlock_vmas()` takes.
-    fn mcl_flags(self) -> i32 {
-        let flags = match self {
-            LockMode::Unlocked => 0,
-            LockMode::OnFault => bindings::MCL_CURRENT | bindings::MCL_ONFAULT,
-            LockMode::Resident => bindings::MCL_CURRENT,
-        };
-        flags as i32
+    /// What `mm/mlock.c` calls it.
+    fn as_raw(self) -> mlock::mlock_rs_mode {
+        match self {
+            LockMode::Unlocked => mlock::mlock_rs_mode_MLOCK_RS_UNLOCKED,
+            LockMode::OnFault => mlock::mlock_rs_mode_MLOCK_RS_ONFAULT,
+            LockMode::Resident => mlock::mlock_rs_mode_MLOCK_RS_RESIDENT,
+        }
     }
 }
 
@@ -119,7 +119,7 @@ impl<'a> MmapWriteGuard<'a> {
     /// EINTR: a fatal signal arrived first.
     pub(crate) fn lock_killable(mm: &'a CallerMm<'a>) -> Result<Self> {
         // SAFETY: The address space is that of the current task, which is alive.
-        to_result(unsafe { bindings::mmap_write_lock_killable(mm.as_raw()) })?;
+        to_result(unsafe { mlock::mlock_rs_mmap_write_lock_killable(mm.as_raw()) })?;
 
         // INVARIANT: The lock was just taken.
         Ok(Self {
@@ -134,7 +134,7 @@ impl<'a> MmapWriteGuard<'a> {
         // The new guard releases the lock.
         core::mem::forget(self);
         // SAFETY: By the invariants of the guard that was consumed, the lock is held for writing.
-        unsafe { bindings::mmap_write_downgrade(mm.as_raw()) };
+        unsafe { mlock::mlock_rs_mmap_write_downgrade(mm.as_raw()) };
 
         // INVARIANT: The lock was just downgraded.
         MmapReadGuard {
@@ -152,7 +152,7 @@ impl<'a> MmapWriteGuard<'a> {
     /// Nothing has changed.
     pub(crate) fn split(&mut self, addr: PageAddr, mode: LockMode) -> Result<bool> {
         // SAFETY: The mmap lock of `current->mm` is held for writing, and it is a page address.
-        let split = unsafe { bindings::mlock_split_vma(addr.get(), mode.mcl_flags()) };
+        let split = unsafe { mlock::mlock_rs_split_vma(addr.get(), mode.as_raw()) };
         to_result(split)?;
         Ok(split > 0)
     }
@@ -161,7 +161,7 @@ impl<'a> MmapWriteGuard<'a> {
     /// a VMA that has a `close` operation.
     pub(crate) fn unsplit(&mut self, addr: PageAddr) {
         // SAFETY: The mmap lock of `current->mm` is held for writing, and it is a page address.
-        unsafe { bindings::mlock_unsplit_vma(addr.get()) };
+        unsafe { mlock::mlock_rs_unsplit_vma(addr.get()) };
     }
 
     /// Set the lock flags of all VMAs in `range`, as mlock(2) and munlock(2) do.
@@ -173,7 +173,9 @@ impl<'a> MmapWriteGuard<'a> {
     pub(crate) fn set_lock_mode(&mut self, range: PageRange, mode: LockMode) -> Result {
         // SAFETY: The mmap lock of `current->mm` is held for writing, and the range is page
         // aligned.
-        to_result(unsafe { bindings::mlock_vmas(range.start(), range.len(), mode.mcl_flags()) })
+        to_result(unsafe {
+            mlock::mlock_rs_change_vmas(range.start(), range.end(), mode.as_raw())
+        })
     }
 
     /// VmLck in pages.
@@ -194,7 +196,7 @@ unsafe impl MmapLocked for MmapWriteGuard<'_> {
 impl Drop for MmapWriteGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the calling thread owns the lock for writing.
-        unsafe { bindings::mmap_write_unlock(self.mm.as_raw()) };
+        unsafe { mlock::mlock_rs_mmap_write_unlock(self.mm.as_raw()) };
     }
 }
 
@@ -238,7 +240,7 @@ impl<'a> MmapReadGuard<'a> {
     /// [`MmapYieldGuard`]: super::MmapYieldGuard
     pub(super) fn lock_again_killable(mm: &'a CallerMm<'a>) -> Result<Self> {
         // SAFETY: The address space is that of the current task, which is alive.
-        to_result(unsafe { bindings::mmap_read_lock_killable(mm.as_raw()) })?;
+        to_result(unsafe { mlock::mlock_rs_mmap_read_lock_killable(mm.as_raw()) })?;
 
         // INVARIANT: The lock was just taken.
         Ok(Self {
@@ -282,7 +284,7 @@ impl<'a> MmapQueryGuard<'a> {
     /// EINTR: a fatal signal arrived first.
     pub(crate) fn lock_killable(mm: &'a CallerMm<'a>) -> Result<Self> {
         // SAFETY: The address space is that of the current task, which is alive.
-        to_result(unsafe { bindings::mmap_read_lock_killable(mm.as_raw()) })?;
+        to_result(unsafe { mlock::mlock_rs_mmap_read_lock_killable(mm.as_raw()) })?;
 
         // INVARIANT: The lock was just taken.
         Ok(Self {

@@ -9,6 +9,7 @@
 mod fault;
 mod guard;
 mod limit;
+mod mlock;
 mod page_cache;
 mod range;
 pub(crate) mod readahead;

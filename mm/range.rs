@@ -2,8 +2,8 @@
 
 //! Ranges of whole pages in the caller's address space, and the rounding rules of mlock(2).
 
+use super::mlock;
 use kernel::{
-    bindings,
     page::{
         PAGE_MASK,
         PAGE_SHIFT,
@@ -153,7 +153,7 @@ pub(crate) fn pages(bytes: usize) -> usize {
 /// `addr` without the tag that hardware ignores: `untagged_addr()`.
 pub(crate) fn untagged_addr(addr: usize) -> usize {
     // SAFETY: Takes any value. Looks at nothing but the current task's address space.
-    unsafe { bindings::untagged_addr(addr) }
+    unsafe { mlock::mlock_rs_untagged_addr(addr) }
 }
 
 #[kunit_tests(mlock_rs_range)]

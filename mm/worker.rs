@@ -19,6 +19,7 @@ use super::{
         fatal_signal_pending,
         sleep_killable, //
     },
+    mlock,
     CallerMm, //
 };
 use core::{
@@ -94,7 +95,7 @@ pub(crate) trait Work: Send + Sync + 'static {
 /// `task` was made by `vhost_task_create()`, started, and not stopped yet. `member`, its argument,
 /// is from an [`Arc::into_raw`] of a `Member<W>`.
 struct Worker<W: Work> {
-    task: *mut bindings::vhost_task,
+    task: *mut mlock::vhost_task,
     member: *mut c_void,
     _member: PhantomData<Arc<Member<W>>>,
 }
@@ -146,7 +147,7 @@ impl<W: Work> Worker<W> {
         // SAFETY: The functions take what `Arc::into_raw()` returned, which is valid until the
         // worker has been stopped, and the name is a C string.
         let task = unsafe {
-            bindings::vhost_task_create(
+            mlock::vhost_task_create(
                 Some(Self::run),
                 Some(Self::killed),
                 member,
@@ -157,7 +158,7 @@ impl<W: Work> Worker<W> {
             Ok(task) => {
                 crew.present.add(1, Relaxed);
                 // SAFETY: It was just made.
-                unsafe { bindings::vhost_task_start(task) };
+                unsafe { mlock::vhost_task_start(task) };
                 // INVARIANT: As above.
                 Ok(Self {
                     task,
@@ -177,7 +178,7 @@ impl<W: Work> Worker<W> {
     fn wake(&self) {
         if AVAILABLE {
             // SAFETY: By the type invariants.
-            unsafe { bindings::vhost_task_wake(self.task) };
+            unsafe { mlock::vhost_task_wake(self.task) };
         }
     }
 
@@ -224,7 +225,7 @@ impl<W: Work> Drop for Worker<W> {
     fn drop(&mut self) {
         if AVAILABLE {
             // SAFETY: By the type invariants.
-            unsafe { bindings::vhost_task_stop(self.task) };
+            unsafe { mlock::vhost_task_stop(self.task) };
         }
         // SAFETY: By the type invariants, and nobody uses it any more.
         drop(unsafe { Arc::from_raw(self.member.cast::<Member<W>>()) });

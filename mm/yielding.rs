@@ -11,6 +11,7 @@ use super::{
         fault_error,
         sleep_killable, //
     },
+    mlock,
     vma::FaultAccess,
     vma_fault::Helped,
     CallerMm,
@@ -114,7 +115,7 @@ impl<'a> MmapYieldGuard<'a> {
     /// Whether another thread waits for the lock.
     pub(crate) fn is_contended(&self) -> bool {
         // SAFETY: The address space is valid.
-        unsafe { bindings::mmap_lock_is_contended(self.held.caller_mm().as_raw()) != 0 }
+        unsafe { mlock::mlock_rs_mmap_lock_is_contended(self.held.caller_mm().as_raw()) != 0 }
     }
 
     /// Give the lock up for those who wait, and take it again when nobody does. Meanwhile fault in
@@ -149,7 +150,7 @@ impl<'a> MmapYieldGuard<'a> {
         // (rwsem_down_read_slowpath() steals it), so wait until one was there.
         for _ in 0..HANDOVERS {
             // SAFETY: The address space is valid.
-            let contended = unsafe { bindings::mmap_lock_is_contended(mm.as_raw()) != 0 };
+            let contended = unsafe { mlock::mlock_rs_mmap_lock_is_contended(mm.as_raw()) != 0 };
             if !contended || Sequence::of(mm) != sequence {
                 break;
             }

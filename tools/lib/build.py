@@ -23,18 +23,17 @@ def kernel_source():
 
 
 @functools.cache
-def module(flavour, coverage=False, version=None):
-    """The module for a flavour of the kernel, which is built first if need be. With `coverage` one
-    that counts how often its lines are reached. With `version` for that version of the kernel."""
-    return output_of("tools/module", flavour, COVERAGE="1" if coverage else "",
-                     **({"KERNEL": version} if version else {}))
+def module(kernel, coverage=False):
+    """The module for a kernel, which is got first if need be. With `coverage` one that counts how
+    often its lines are reached."""
+    return output_of("tools/module", kernel, COVERAGE="1" if coverage else "")
 
 
 @functools.cache
-def peek(flavour):
+def peek(kernel):
     """The module that shows kernel memory."""
-    return output_of("tools/module", flavour, COVERAGE="", SRC=str(CLONE / "tools/guest/peek"),
-                     OUT=str(CLONE / f"build/{flavour}-peek"))
+    return output_of("tools/module", kernel, COVERAGE="", SRC=str(CLONE / "tools/guest/peek"),
+                     OUT=str(CLONE / f"build/{kernel}-peek"))
 
 
 @functools.cache

@@ -59,15 +59,13 @@ watch() {
 		text="$(grep -c '^Get:.* \[' "$log") files fetched,"
 		text+=" $(grep -c '^Setting up' "$log") of $total packages set up,"
 		text+=" $((SECONDS - start)) s"
-		if [ -n "${quiet:-}" ]; then
-			continue
-		elif [ -t 2 ]; then
+		if [ -t 2 ]; then
 			printf '\rtoolchain: %s ' "$text" >&2
 		elif [ $(((SECONDS - start) % 20)) = 0 ]; then
 			note "$text"
 		fi
 	done
-	[ -n "${quiet:-}" ] || [ ! -t 2 ] || printf '\r\033[K' >&2
+	[ ! -t 2 ] || printf '\r\033[K' >&2
 }
 
 # debootstrap_to DIR LOG TAR_OPTIONS -- MMDEBSTRAP_OPTIONS  Unpack what mmdebstrap makes in DIR, as

@@ -1,58 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A mutant: a patch that makes the module wrong in one way, and what is known about it.
-
-It begins with lines "Name: value", up to an empty line:
-
-    Wrong: what is wrong, for the reader
-    Expect: the tests that are to fail, as selftests/run takes them
-    Hang: yes       the VM may hang; that is how it is caught
-    Log: yes        the kernel may complain in its log; that is how it is caught
-    Needs: what the VM must have, a key of NEEDS
+"""A mutant: what makes the module wrong in one way, and what is known about it; see
+selftests/mutants.toml.
 """
 
 import re
-import subprocess
+import tomllib
 
 from common import CLONE, die
 
-HOME = CLONE / "selftests/mutants"
+LIST = CLONE / "selftests/mutants.toml"
 # Shell code that fails where the VM does not have it, and how to say so.
 NEEDS = {"lam": ("grep -qw lam /proc/cpuinfo", "the VM's processor ignores no address tags")}
 # What the module is built from.
-SOURCES = ("Kbuild", "*.rs", "lock/*.rs", "mm/*.rs", "include/uapi/linux/*.h")
+SOURCES = ("Kbuild", "*.rs", "lock/*.rs", "mm/*.[ch]", "mm/*.rs", "include/uapi/linux/*.h")
 
 
 class Mutant:
-    """One patch of selftests/mutants."""
+    """One entry of the list."""
 
-    def __init__(self, path):
-        self.path, self.name = path, path.stem
-        head, _, self.diff = path.read_text().partition("\n\n")
-        fields = dict(line.split(": ", 1) for line in head.splitlines())
-        self.wrong = fields.pop("Wrong")
-        self.expect = fields.pop("Expect").split()
-        self.may_hang = fields.pop("Hang", "") == "yes"
-        self.may_log = fields.pop("Log", "") == "yes"
-        self.needs = fields.pop("Needs", None)
-        if fields or self.needs not in (None, *NEEDS):
-            raise ValueError(f"{path.name}: unknown {', '.join(fields) or self.needs}")
+    def __init__(self, name, wrong, expect, edit, hang=False, log=False, needs=None):
+        self.name, self.wrong, self.expect, self.edits = name, wrong, expect, edit
+        self.may_hang, self.may_log, self.needs = hang, log, needs
+        if needs not in (None, *NEEDS):
+            raise ValueError(f"{name}: unknown needs {needs}")
 
     def apply(self, tree):
-        """Change the sources in a tree. Returns what patch(1) has to say, "" if it succeeded."""
-        done = subprocess.run(["patch", "-p1", "-F0", "-s", "-r-", "--no-backup-if-mismatch"],
-                              input=self.diff, cwd=tree, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        return done.stdout or f"status {done.returncode}" if done.returncode else ""
+        """Change the sources in a tree. Returns what is wrong with that, "" if nothing is."""
+        for edit in self.edits:
+            path = tree / edit["file"]
+            text = path.read_text()
+            if (times := text.count(edit["find"])) != 1:
+                return f"{edit['file']} has {times} times: {edit['find']}"
+            path.write_text(text.replace(edit["find"], edit["put"]))
+        return ""
 
 
 def mutants(names=()):
     """All of them, or those whose name begins with one of these, each of which has to be one."""
-    found = {path.name for path in HOME.glob("*.patch")}
+    found = [Mutant(**each) for each in tomllib.loads(LIST.read_text())["mutant"]]
     for name in names:
-        if not any(each.startswith(name) for each in found):
+        if not any(mutant.name.startswith(name) for mutant in found):
             die(f"there is no mutant '{name}'")
-    return [Mutant(path) for path in sorted(HOME.glob("*.patch"))
-            if not names or any(path.name.startswith(name) for name in names)]
+    return [mutant for mutant in found
+            if not names or any(mutant.name.startswith(name) for name in names)]
 
 
 def copy_sources(tree):

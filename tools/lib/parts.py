@@ -3,6 +3,8 @@
 results in a directory: the TAP, a JUnit file, and for a VM the kernel log.
 """
 
+import dataclasses
+import json
 import os
 import re
 import select
@@ -19,10 +21,12 @@ from build import module, peek, selftests
 from common import CLONE
 
 # The kernels with checkers are several times slower under emulation.
-TIMEOUT = {"base": 900, "debug": 1800, "kcsan": 1800}
+TIMEOUT = {"amd64": 900, "cloud": 900, "rt": 1200, "debug": 1800, "kcsan": 1800}
+# The kernels that have KUnit.
+KUNIT = ("debug", "kcsan")
 # What takes long, in seconds, about.
 SECONDS = {
-    "base": {
+    "amd64": {
         "differential_test": 78, "fuzz_test": 48, "kill_test": 42, "linear_test": 28,
         "storm_test": 26, "interleave_reader_test": 11, "storm_ops_test": 10, "module_test": 9,
         "uffd_test": 8, "yield_test": 8, "huge_test": 5, "interleave_test": 5, "swap_test": 5,
@@ -70,13 +74,38 @@ def arriving(pipe, tick):
 
 
 class Part:
-    """One part: its tests, and the directory with its results, emptied first."""
+    """One part: its tests, and the directory with its results, emptied first.
 
-    def __init__(self, name, directory, screen):
+    With `again` the results stay if they are good, and of the same sources: nothing has to run.
+    """
+
+    KNOWN = "passed.json"
+
+    def __init__(self, name, directory, screen, sources="", again=False):
         self.name, self.directory, self.screen = name, directory, screen
-        self.tests, self.summed = [], False
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
+        self.tests, self.summed, self.sources = [], False, sources
+        self.is_known = again and self.recall()
+        if not self.is_known:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+
+    def recall(self):
+        """Take the tests from the last run, if that was about these sources and all passed."""
+        try:
+            known = json.loads((self.directory / self.KNOWN).read_text())
+        except (OSError, ValueError):
+            return False
+        if known["sources"] != self.sources:
+            return False
+        self.tests = [tap.Test(**test) for test in known["tests"]]
+        return True
+
+    def remember(self):
+        """Keep the tests for the next run, if all passed."""
+        if self.sources and all(test.status != tap.FAIL for test in self.tests):
+            known = {"sources": self.sources,
+                     "tests": [dataclasses.asdict(test) for test in self.tests]}
+            (self.directory / self.KNOWN).write_text(json.dumps(known))
 
     def relative(self):
         """The directory as seen from the clone."""
@@ -143,18 +172,19 @@ class Part:
     def end(self):
         """There are no more tests."""
         junit.write(self.directory / "junit.xml", self.name, self.tests)
+        self.remember()
 
     def counters(self):
         """Where a module that counts its lines left what it has counted."""
         return [self.directory / "counters" / name for name in ("loaded", "tested")]
 
 
-def shards(flavour, number):
+def shards(kernel, number):
     """All test programs, dealt out to VMs that run at the same time: the longest ones first.
 
     module_test begins in its VM. It unloads the module, with what that has counted so far.
     """
-    dealt, seconds = [[0, []] for _ in range(number)], SECONDS.get(flavour, {})
+    dealt, seconds = [[0, []] for _ in range(number)], SECONDS.get(kernel, SECONDS["amd64"])
     names = sorted(program.name for program in selftests().glob("*_test"))
     for name in sorted(names, key=lambda name: -seconds.get(name, 1)):
         least = min(dealt, key=lambda shard: shard[0])
@@ -164,29 +194,27 @@ def shards(flavour, number):
             for _, programs in dealt]
 
 
-def kselftests(part, flavour, programs, settings, timeout=None, covered=False, version=None):
+def kselftests(part, kernel, programs, settings, timeout=None, covered=False):
     """Run the kselftests in a VM, all or some. KUnit and the kernel log are heard too.
 
-    With `covered` the module counts how often its lines are reached. With `version` the kernel is
-    of that version.
+    With `covered` the module counts how often its lines are reached.
     """
     log, said = part.directory / "kernel.log", part.directory / "vm.log"
-    ko, options = module(flavour, covered, version), []
-    environment = {**os.environ, **({"KERNEL": version} if version else {})}
+    ko, options = module(kernel, covered), []
     if covered:
-        settings = {**settings, "COUNTERS": coverage.save_command(ko, peek(flavour))}
+        settings = {**settings, "COUNTERS": coverage.save_command(ko, peek(kernel))}
         options = ["--results", str(part.directory / "counters")]
     with open(said, "wb") as stderr:
         status = part.run(
             kselftest.command(ko, programs, kselftest.disk(part.name),
-                              "--kernel", flavour, "--log", str(log), *options,
-                              "--timeout", str(timeout or TIMEOUT[flavour]),
-                              gigantic=flavour != "debug", **settings),
-            "selftests.tap", stderr=stderr, env=environment)
+                              "--kernel", kernel, "--log", str(log), *options,
+                              "--timeout", str(timeout or TIMEOUT[kernel]),
+                              gigantic=kernel != "debug", **settings),
+            "selftests.tap", stderr=stderr)
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = text.replace("\r", "").splitlines()
     add_kernel_log(part, lines)
-    add_kunit(part, lines)
+    add_kunit(part, lines, kernel in KUNIT)
     part.close(status, said.read_text(errors="replace").splitlines())
 
 
@@ -205,14 +233,14 @@ def kunit_suites():
     return [name for source in sources for name in KUNIT_TESTS.findall(source.read_text())]
 
 
-def add_kunit(part, lines):
-    """The KUnit tests ran when the module was loaded."""
+def add_kunit(part, lines, expected):
+    """The KUnit tests ran when the module was loaded, where the kernel has KUnit."""
     tests = tap.kunit(lines, part.file("kernel.log"))
     ran = {test.group for test in tests}
     for test in tests:
         test.group = f"kunit/{test.group}"
         part.add(test)
     for suite in kunit_suites():
-        if suite not in ran:
+        if expected and suite not in ran:
             part.fail(f"kunit/{suite}", "all tests", reason="the suite did not run",
                       where=part.file("kernel.log"))

@@ -16,7 +16,7 @@ QEMU = "qemu-system-x86_64"
 PROBE_SECONDS = 10
 
 
-def accelerator(kernel):
+def accelerator(kernel, modules=""):
     """"kvm" if a VM with this kernel boots with it, otherwise "tcg".
 
     /dev/kvm may be there and yet QEMU aborts or the guest hangs, so it has to be tried.  The
@@ -32,17 +32,17 @@ def accelerator(kernel):
     boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     answer = cache() / "vm" / f"accel-{boot}-{os.environ['MLOCK_RS_INSIDE']}-{os.getuid()}"
     if not answer.exists():
-        works = probe(kernel)
+        works = probe(kernel, modules)
         note("KVM works" if works else "KVM does not boot a guest here; using TCG")
         answer.write_text("kvm" if works else "tcg")
     return answer.read_text()
 
 
-def probe(kernel):
+def probe(kernel, modules):
     with tempfile.TemporaryDirectory(prefix="probe-", dir=cache() / "vm") as home:
         home = pathlib.Path(home)
         log = home / "log"
-        prepare(home, {"MODE": "probe"})
+        prepare(home, {"MODE": "probe"}, modules)
         try:
             status = subprocess.run(
                 command(home, kernel, "kvm", log), timeout=PROBE_SECONDS,
@@ -54,12 +54,12 @@ def probe(kernel):
         return status == 0 and "vm: guest is up" in text and "reboot: Power down" in text
 
 
-def prepare(home, settings):
+def prepare(home, settings, modules):
     """Put what the guest's init needs in the run directory."""
     private = home / ".vm"
     private.mkdir()
     home.chmod(0o1777)
-    (private / "initramfs").write_bytes(initramfs.build())
+    (private / "initramfs").write_bytes(initramfs.build(modules))
     (private / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Which kernels does tools/check run the tests on, and what if the source of one cannot be had?"""
+"""Which kernels does tools/check run which tests on, and what does it not run again?"""
 
 import contextlib
 import io
@@ -15,8 +15,8 @@ from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 # pylint: disable=wrong-import-position
+import tap  # noqa: E402
 from load import load  # noqa: E402
-from tap import Test  # noqa: E402
 
 tool = load("check")
 
@@ -26,44 +26,43 @@ class Kernels(unittest.TestCase):
         self.build_user = mock.MagicMock()
         self.count = mock.Mock(return_value={"lock/plan.rs": {1: 7, 2: 0}})
         self.mismatches = mock.Mock(return_value=[])
-
-    def check(self, *arguments, there=("7.3", "7.2"), default="7.3", run=None, seconds=0,
-              **environment):
-        """What is run on which kernel, and what is printed."""
         home = tempfile.TemporaryDirectory()
         self.addCleanup(home.cleanup)
-        self.ran, self.built, self.counted = [], [], []
+        self.results, self.sources = pathlib.Path(home.name), "these"
 
-        def told(part, flavour, _programs, settings, covered=False, version=None):
+    def check(self, *arguments, run=None, status=tap.OK, **environment):
+        """What is run on which kernel, and what is printed."""
+        self.ran, self.got, self.counted, self.commands = [], [], [], []
+
+        def told(part, kernel, programs, settings, covered=False):
             if covered:
-                self.counted.append((version or default, flavour))
-            self.ran.append((version or default, flavour, settings.get("STORM_SECONDS")))
-            part.add(Test("storm_test", "storm.a"))
+                self.counted.append(kernel)
+            self.ran.append((kernel, settings.get("STORM_SECONDS")))
+            self.programs = programs
+            part.add(tap.Test("storm_test", "storm.a", status))
+            part.end()
 
-        def command(self, name, _command):
-            self.part(name).add(Test(name, "a"))
+        def command(part, words, _name, group=None):
+            self.commands.append(words[0])
+            part.add(tap.Test(group, "a"))
+            part.summed = True
+            return 0
 
-        clock = mock.Mock(monotonic=mock.Mock(return_value=0))
+        def output_of(*command):
+            self.got.append(command[2:])
 
-        def output_of(*command, **environment):
-            self.built.append((environment.get("KERNEL", default), command[2:]))
-            clock.monotonic.return_value += seconds
-
-        changes = {"RESULTS": pathlib.Path(home.name), "VERSIONS": ["7.3", "7.2"],
-                   "VERSION": default, "is_there": there.__contains__, "kselftests": run or told,
+        changes = {"RESULTS": self.results, "kselftests": run or told,
                    "module": mock.Mock(), "selftests": mock.Mock(), "output_of": output_of,
-                   "time": clock,
                    "build_user": self.build_user, "peek": mock.Mock(),
-                   "shards": lambda flavour, number: [["a_test"]] * number}
+                   "sources": lambda: self.sources,
+                   "shards": lambda kernel, number: [["a_test"]] * number}
         with contextlib.ExitStack() as stack, \
                 contextlib.redirect_stdout(io.StringIO()) as said:
             for name, value in changes.items():
                 stack.enter_context(mock.patch.object(tool, name, value))
-            stack.enter_context(mock.patch.object(tool.Check, "command", command))
+            stack.enter_context(mock.patch.object(tool.Part, "run", command))
             stack.enter_context(mock.patch.object(tool.coverage, "count", self.count))
             stack.enter_context(mock.patch.object(tool.coverage, "mismatches", self.mismatches))
-            stack.enter_context(mock.patch.object(
-                tool.Check, "user", lambda self, built: command(self, "user", None)))
             stack.enter_context(mock.patch.object(sys, "argv", ["check", *arguments]))
             stack.enter_context(mock.patch.dict(os.environ, environment))
             for name in ("COVERAGE", "STORM_SECONDS"):
@@ -74,24 +73,63 @@ class Kernels(unittest.TestCase):
             self.failed = check.report()
         return said.getvalue()
 
-    ALL = [("7.3", flavour, None) for flavour in ("base", "debug", "kcsan") for _ in range(2)]
-    BRIEF = [("7.2", "base", tool.BRIEF["STORM_SECONDS"])]
+    AMD64 = 2 * [("amd64", None)]
+    OTHERS = [*(2 * [("rt", tool.BRIEF["STORM_SECONDS"]), ("debug", None), ("kcsan", None)]),
+              ("cloud", None)]
+    COMMANDS = ["tools/lint", "tools/tests/run", "tools/user-tests"]
 
-    def test_one_version_alone(self):
+    def test_the_default_is_one_kernel_of_debians(self):
+        said = self.check()
+        self.assertEqual(self.ran, self.AMD64)
+        self.assertEqual(self.got, [("amd64",)])
+        self.assertCountEqual(self.commands, self.COMMANDS)
+        self.assertEqual(said.splitlines()[-1], "5 passed, 0 failed, 0 skipped")
+
+    def test_all_of_them(self):
+        said = self.check("--all")
+        self.assertCountEqual(self.ran, self.AMD64 + self.OTHERS)
+        self.assertEqual(self.got, [("amd64", "rt", "debug", "kcsan", "cloud")])
+        self.assertEqual(said.splitlines()[-1], "13 passed, 0 failed, 0 skipped")
+
+    def test_all_adds_up_what_has_passed(self):
         self.check()
-        self.assertCountEqual(self.ran, self.ALL)
-        self.assertEqual(self.built, [("7.3", ("base", "debug", "kcsan"))])
+        said = self.check("--all")
+        self.assertCountEqual(self.ran, self.OTHERS)
+        self.assertEqual(self.commands, [])
+        self.assertEqual(said.splitlines()[-1], "13 passed, 0 failed, 0 skipped")
+        self.check("--all")
+        self.assertEqual(self.ran, [])
 
-    def test_the_base_kernel_of_the_others_in_brief(self):
-        said = self.check("--others")
-        self.assertCountEqual(self.ran, self.ALL + self.BRIEF)
-        self.assertIn(("7.2", ("base",)), self.built)
-        self.assertEqual(said.splitlines()[-1], "11 passed, 0 failed, 0 skipped")
+    def test_what_is_about_other_sources_runs_again(self):
+        self.check()
+        self.sources = "others"
+        self.check("--all")
+        self.assertCountEqual(self.ran, self.AMD64 + self.OTHERS)
+        self.assertCountEqual(self.commands, self.COMMANDS)
+
+    def test_what_has_failed_runs_again(self):
+        self.check(status=tap.FAIL)
+        self.assertTrue(self.failed)
+        self.check("--all")
+        self.assertCountEqual(self.ran, self.AMD64 + self.OTHERS)
+        self.assertEqual(self.commands, [])
+
+    def test_without_all_everything_runs(self):
+        self.check()
+        self.check()
+        self.assertEqual(self.ran, self.AMD64)
+
+    def test_one_kernel_alone(self):
+        self.check("--kernel", "rt")
+        self.assertEqual((self.ran, self.commands, self.got),
+                         (2 * [("rt", None)], [], [("rt",)]))
+        self.check("--kernel", "cloud")
+        self.assertEqual((self.ran, self.programs), ([("cloud", None)], tool.CLOUD))
 
     def test_no_more_than_so_many_vms_at_a_time_and_none_when_one_has_failed(self):
         lock, now, most, begun = threading.Lock(), 0, 0, 0
 
-        def run(_part, flavour, *_arguments, **_options):
+        def run(_part, kernel, *_arguments, **_options):
             nonlocal now, most, begun
             with lock:
                 now, begun = now + 1, begun + 1
@@ -99,74 +137,50 @@ class Kernels(unittest.TestCase):
             time.sleep(0.05)
             with lock:
                 now -= 1
-            if flavour == "base":
+            if kernel == "amd64":
                 raise OSError("no VM")
 
         with self.assertRaisesRegex(OSError, "no VM"):
-            self.check("--others", run=run)
+            self.check("--all", run=run)
         self.assertEqual(most, tool.AT_A_TIME)
         # The two that failed, and what may have begun in their places.
         self.assertLessEqual(begun, 4)
 
     def test_what_is_in_user_is_built_only_for_its_tests(self):
-        self.check("--kernel", "base")
+        self.check("--kernel", "amd64")
         self.build_user.assert_not_called()
         self.check()
         self.build_user.assert_called_once()
 
     def test_what_is_asked_for_is_not_shortened(self):
-        self.check("--others", STORM_SECONDS="9")
-        self.assertEqual({seconds for _, _, seconds in self.ran}, {"9"})
-
-    def test_another_version_that_cannot_be_had_is_one_line_and_skipped(self):
-        said = self.check("--others", there=("7.3",))
-        self.assertCountEqual(self.ran, self.ALL)
-        self.assertEqual(self.built, [("7.3", ("base", "debug", "kcsan"))])
-        self.assertEqual(said.count("there is no linux-source-7.2 to be had"), 1)
-        self.assertEqual(said.splitlines()[-1], "10 passed, 0 failed, 1 skipped")
-        self.assertFalse(self.failed)
-
-    def test_another_version_waits_if_the_kernels_took_long(self):
-        said = self.check("--others", seconds=tool.PATIENCE + 1)
-        self.assertCountEqual(self.ran, self.ALL)
-        self.assertEqual(self.built, [("7.3", ("base", "debug", "kcsan"))])
-        self.assertEqual(said.count("took long to build"), 1)
-        self.assertEqual(said.splitlines()[-1], "10 passed, 0 failed, 1 skipped")
-        self.check("--others", seconds=tool.PATIENCE)
-        self.assertCountEqual(self.ran, self.ALL + self.BRIEF)
-
-    def test_the_default_cannot_be_had(self):
-        said = self.check("--others", there=("7.2",), default="7.2")
-        self.assertEqual(len(self.ran), 6)
-        self.assertIn("there is no linux-source-7.3 to be had", said)
-        self.assertEqual(said.splitlines()[-1], "9 passed, 0 failed, 1 skipped")
-        self.assertEqual(self.counted, [])
+        self.check("--all", STORM_SECONDS="9")
+        self.assertEqual({seconds for _, seconds in self.ran}, {"9"})
 
     def test_lines_are_counted_on_the_debug_kernel_and_printed(self):
-        said = self.check("--others")
-        self.assertEqual(self.counted, 2 * [("7.3", "debug")])
+        said = self.check("--all")
+        self.assertEqual(self.counted, 2 * ["debug"])
         self.assertIn("coverage: 50.0 % of 2 lines", said)
-        for arguments, environment in ((("--kernel", "base"), {}),
+        for arguments, environment in ((("--kernel", "amd64"), {}),
                                        (("--kernel", "debug", "storm_test"), {}),
                                        (("--kernel", "debug"), {"COVERAGE": "0"})):
             self.check(*arguments, **environment)
             self.assertEqual(self.counted, [])
         self.check("storm_test", "--kernel", "debug", COVERAGE="1")
-        self.assertEqual(self.counted, [("7.3", "debug")])
+        self.assertEqual(self.counted, ["debug"])
 
     def test_a_line_that_is_not_listed_fails_if_asked_for(self):
         self.mismatches.return_value = ["lock/plan.rs:2 is not reached"]
-        said = self.check()
+        said = self.check("--kernel", "debug")
         self.assertFalse(self.failed)
         self.assertIn("lock/plan.rs:2 is not reached", said)
-        self.assertEqual(said.splitlines()[-1], "9 passed, 0 failed, 1 skipped")
-        said = self.check(COVERAGE="1")
+        self.assertEqual(said.splitlines()[-1], "2 passed, 0 failed, 1 skipped")
+        said = self.check("--kernel", "debug", COVERAGE="1")
         self.assertTrue(self.failed)
         self.assertIn("lock/plan.rs:2 is not reached", said)
 
     def test_counters_that_cannot_be_read_fail(self):
         self.count.side_effect = ValueError("no counters")
-        self.check()
+        self.check("--kernel", "debug")
         self.assertTrue(self.failed)
 
 

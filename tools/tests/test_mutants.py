@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Do the patches of selftests/mutants fit the module and the tests as they are?"""
+"""Do the mutants of selftests/mutants.toml fit the module and the tests as they are?"""
 
 import pathlib
 import sys
@@ -32,14 +32,25 @@ ok 1 fuse.first_page.sigkill
 
 
 class Mutants(unittest.TestCase):
-    def test_every_patch_applies_to_the_sources(self):
-        for each in mutant.mutants():
-            with self.subTest(each.name), tempfile.TemporaryDirectory() as tree:
-                tree = pathlib.Path(tree)
-                mutant.copy_sources(tree)
-                before = {file: file.read_bytes() for file in tree.rglob("*.rs")}
-                self.assertEqual(each.apply(tree), "")
-                self.assertNotEqual(before, {f: f.read_bytes() for f in tree.rglob("*.rs")})
+    def test_every_one_applies_to_the_sources(self):
+        with tempfile.TemporaryDirectory() as tree:
+            tree = pathlib.Path(tree)
+            for each in mutant.mutants():
+                with self.subTest(each.name):
+                    mutant.copy_sources(tree)
+                    before = [(tree / edit["file"]).read_text() for edit in each.edits]
+                    self.assertEqual(each.apply(tree), "")
+                    self.assertNotEqual(before, [(tree / e["file"]).read_text()
+                                                 for e in each.edits])
+
+    def test_what_to_find_is_there_once(self):
+        with tempfile.TemporaryDirectory() as tree:
+            tree = pathlib.Path(tree)
+            for text, times in (("none", 0), ("find, find", 2)):
+                (tree / "a.rs").write_text(text)
+                it = mutant.Mutant("1-a", "", ["t"], [{"file": "a.rs", "find": "find", "put": "x"}])
+                self.assertEqual(it.apply(tree), f"a.rs has {times} times: find")
+                self.assertEqual((tree / "a.rs").read_text(), text)
 
     def test_what_is_expected_to_fail_is_a_test(self):
         known = mutant.known_tests()

@@ -79,7 +79,7 @@ class Parts(unittest.TestCase):
     def test_kunit_suites_that_did_not_run(self):
         suites = parts.kunit_suites()
         self.assertIn("mlock_rs_range", suites)
-        parts.add_kunit(self.part, [])
+        parts.add_kunit(self.part, [], True)
         self.assertEqual([test.group for test in self.part.tests],
                          [f"kunit/{suite}" for suite in suites])
         self.assertEqual(tap.counts(self.part.tests), [0, len(suites), 0])
@@ -88,7 +88,7 @@ class Parts(unittest.TestCase):
         lines = []
         for number, suite in enumerate(parts.kunit_suites(), 1):
             lines += [f"    # Subtest: {suite}", "    1..1", "    ok 1 a", f"ok {number} {suite}"]
-        parts.add_kunit(self.part, lines)
+        parts.add_kunit(self.part, lines, True)
         self.assertEqual(tap.counts(self.part.tests), [len(parts.kunit_suites()), 0, 0])
 
 

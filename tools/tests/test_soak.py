@@ -26,9 +26,9 @@ class Rounds(unittest.TestCase):
         self.addCleanup(home.cleanup)
         now, rounds = [1000.0], []
 
-        def run(part, flavour, programs, settings, _timeout):
+        def run(part, kernel, programs, settings, _timeout):
             now[0] += 400 * int(settings["STORM_SECONDS"]) / soak.AMOUNT["STORM_SECONDS"]
-            rounds.append((flavour, programs, settings))
+            rounds.append((kernel, programs, settings))
             part.tests.append(Test("storm_test", "storm.a"))
             if len(rounds) == fails_in:
                 part.fail("storm_test", "storm.b", lines=["# SEED=" + settings["SEED"]])
@@ -56,9 +56,9 @@ class Rounds(unittest.TestCase):
                 self.assertFalse(self.status)
 
     def test_every_kernel_has_its_turn(self):
-        flavours = [flavour for flavour, _, _ in self.soak(3600)]
-        self.assertEqual(flavours[:6], 2 * ["base", "debug", "kcsan"])
-        self.assertEqual(len({flavour for flavour, _, _ in self.soak(90)}), 3)
+        kernels = [kernel for kernel, _, _ in self.soak(3600)]
+        self.assertEqual(kernels[:8], 2 * ["amd64", "rt", "debug", "kcsan"])
+        self.assertEqual(len({kernel for kernel, _, _ in self.soak(90)}), 4)
 
     def test_every_round_has_a_seed_of_its_own_from_the_printed_one(self):
         seeds = [settings["SEED"] for _, _, settings in self.soak(1800)]
@@ -71,19 +71,19 @@ class Rounds(unittest.TestCase):
         rounds = self.soak(1800, fails_in=2)
         self.assertEqual(len(rounds), 2)
         self.assertTrue(self.status)
-        flavour, programs, settings = rounds[1]
-        self.assertIn(f"repeat this round: make check FLAVOUR={flavour} "
+        kernel, programs, settings = rounds[1]
+        self.assertIn(f"repeat this round: make check KERNEL={kernel} "
                       f"TESTS='{' '.join(programs)}'" + "".join(f" {name}={value}" for name, value in settings.items()), self.out)
         self.assertEqual(self.out[-1], "2 passed, 1 failed, 0 skipped")
 
     def test_what_is_counted_is_less_on_a_kernel_with_checkers(self):
-        (_, _, base), (_, _, debug) = self.soak(1800)[:2]
-        self.assertEqual(int(base["FUZZ_CALLS"]), 5 * int(debug["FUZZ_CALLS"]))
-        self.assertEqual(base["STORM_SECONDS"], debug["STORM_SECONDS"])
+        (_, _, amd64), _, (_, _, debug) = self.soak(1800)[:3]
+        self.assertEqual(int(amd64["FUZZ_CALLS"]), 5 * int(debug["FUZZ_CALLS"]))
+        self.assertEqual(amd64["STORM_SECONDS"], debug["STORM_SECONDS"])
 
     def test_what_is_not_random_is_in_every_round_but_a_short_one(self):
         rounds = self.soak(1800)
-        for _, programs, _ in rounds[:3]:
+        for _, programs, _ in rounds[:4]:
             self.assertLess({"storm_test", *soak.AGAIN}, set(programs))
         for _, programs, _ in self.soak(90):
             self.assertIn("storm_test", programs)

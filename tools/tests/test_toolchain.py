@@ -1,37 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Which kernel does tools/toolchain take, when Debian no longer has the source of one or of all?"""
+"""Which root does tools/toolchain make and enter, and what if it cannot?"""
 
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 # pylint: disable=wrong-import-position
 from common import CLONE  # noqa: E402
-from source import VERSIONS  # noqa: E402
 
-# Stands for Debian. It has what is named in $HAS, and makes a tarball of it; "down" is no network.
+# Stands for Debian; $DOWN is no network.
 MMDEBSTRAP = """#!/bin/bash
-case "$HAS " in down*) echo "E: Could not resolve 'deb.debian.org'" >&2; exit 1 ;; esac
+[ -z "${DOWN:-}" ] || { echo "E: Could not resolve 'a mirror'" >&2; exit 1; }
 for option; do
-	case $option in --include=linux-source-*)
-		version=${option#--include=linux-source-}
-		case " $HAS " in *" $version "*) ;; *)
-			echo "E: Unable to locate package linux-source-$version" >&2
-			exit 1
-		esac
-		dir=$(mktemp -d)
-		mkdir -p $dir/usr/src
-		echo "$version" >$dir/usr/src/linux-source-$version.tar.xz
-		tar -C $dir -c ./usr
-		rm -r $dir
-		exit
-	esac
+	case $option in --include=*) echo "${option#*=}" >"$LOG" ;; esac
 done
 tar -c -T /dev/null
 """
@@ -39,12 +25,10 @@ COMMANDS = {
     "mmdebstrap": MMDEBSTRAP,
     # The namespace that keeps its mounts, and the root, are not needed.
     "unshare": '#!/bin/sh\nshift\nexec "$@"\n',
-    "bwrap": '#!/bin/sh\necho "KERNEL=$KERNEL"\n',
+    "bwrap": '#!/bin/sh\necho "entered $2"\n',
     "newuidmap": "#!/bin/sh\n",
     "sleep": "#!/bin/sh\n",
 }
-FIRST, SECOND = VERSIONS[:2]
-INSTEAD = f"Debian has no linux-source-{FIRST} any more; taking {SECOND} instead"
 
 
 class Toolchain(unittest.TestCase):
@@ -52,82 +36,61 @@ class Toolchain(unittest.TestCase):
         home = tempfile.TemporaryDirectory()
         self.addCleanup(home.cleanup)
         self.home = pathlib.Path(home.name)
-        self.cache = self.home / "cache"
+        self.cache, self.log = self.home / "cache", self.home / "log"
         (self.home / "bin").mkdir()
         for name, text in COMMANDS.items():
             (self.home / "bin" / name).write_text(text)
             (self.home / "bin" / name).chmod(0o755)
 
-    def run_with(self, has, *arguments, **environment):
-        """What tools/toolchain prints in either way, with what Debian has; its status is kept."""
-        path = f"{self.home}/bin:{os.environ['PATH']}"
-        known = {k: v for k, v in os.environ.items()
-                 if k not in ("KERNEL", "KERNEL_SRC", "MLOCK_RS_INSIDE")}
+    def run_it(self, *arguments, **environment):
+        """What tools/toolchain prints in either way; its status is kept."""
+        self.log.unlink(missing_ok=True)
+        known = {k: v for k, v in os.environ.items() if k != "MLOCK_RS_INSIDE"}
         done = subprocess.run(
-            [CLONE / "tools/toolchain", *(arguments or ("run", "true"))], text=True, check=False,
+            [CLONE / "tools/toolchain", *arguments], text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**known, "PATH": path, "HAS": has, "MLOCK_RS_CACHE": str(self.cache),
-                 "MLOCK_RS_TOOLCHAIN": "root", **environment})
+            env={**known, "PATH": f"{self.home}/bin:{os.environ['PATH']}",
+                 "MLOCK_RS_CACHE": str(self.cache), "LOG": str(self.log), **environment})
         self.status = done.returncode
         return done.stdout
 
-    def sources(self):
-        return sorted(path.name for path in self.cache.glob("linux-source-*"))
+    def installed(self):
+        """The packages of the root that was made, if one was."""
+        return self.log.read_text().strip().split(",") if self.log.exists() else []
 
-    def test_the_first_version_is_the_default(self):
-        said = self.run_with(" ".join(VERSIONS))
-        self.assertIn(f"\nKERNEL={FIRST}\n", said)
-        self.assertEqual(self.sources(), [f"linux-source-{FIRST}.tar.xz"])
-        self.assertNotIn("instead", said)
+    def test_the_demo_fetches_no_clang(self):
+        self.assertIn("entered", self.run_it("demo", "true"))
+        self.assertIn("rustc", self.installed())
+        self.assertNotIn("clang", self.installed())
 
-    def test_the_next_one_if_it_is_gone_and_one_line_says_so(self):
-        said = self.run_with(SECOND)
-        self.assertIn(f"\nKERNEL={SECOND}\n", said)
-        self.assertEqual(said.count(INSTEAD), 1, said)
-        self.assertEqual(self.sources(), [f"linux-source-{SECOND}.tar.xz"])
+    def test_the_tests_have_what_the_demo_has_and_more(self):
+        self.run_it("demo", "true")
+        small = set(self.installed())
+        self.run_it("run", "true")
+        self.assertLess(small | {"clang", "rust-clippy"}, set(self.installed()))
 
-        # It is not asked for in each run, but each run says so.
-        said = self.run_with("down")
-        self.assertEqual(said, f"toolchain: {INSTEAD}\nKERNEL={SECOND}\n")
+    def test_the_demo_takes_the_root_of_the_tests_if_there_is_one(self):
+        entered = self.run_it("run", "true").splitlines()[-1]
+        self.assertEqual(self.run_it("demo", "true").splitlines(), [entered])
+        self.assertEqual(self.installed(), [])
 
-    def test_it_is_asked_for_again_after_a_day(self):
-        self.run_with(SECOND)
-        day = time.time() - 25 * 3600
-        os.utime(self.cache / f"no-linux-source-{FIRST}", (day, day))
-        self.assertIn(f"\nKERNEL={FIRST}\n", self.run_with(" ".join(VERSIONS)))
+    def test_a_root_is_made_once(self):
+        self.run_it("run", "true")
+        self.run_it("run", "true")
+        self.assertEqual(self.installed(), [])
 
-    def test_a_source_that_is_there_stays_in_use(self):
-        self.run_with(" ".join(VERSIONS))
-        self.assertEqual(self.run_with("down"), f"KERNEL={FIRST}\n")
-
-    def test_a_version_that_was_asked_for_is_not_replaced(self):
-        said = self.run_with(SECOND, KERNEL=FIRST)
-        self.assertIn(f"Debian has no linux-source-{FIRST}; name a kernel tree", said)
-        self.assertNotEqual(self.status, 0)
-        self.assertIn(f"\nKERNEL={SECOND}\n", self.run_with(SECOND, KERNEL=SECOND))
-
-    def test_none_is_left(self):
-        self.assertIn("Debian has no linux-source for any of", self.run_with(""))
-        self.assertNotEqual(self.status, 0)
-        # A root for something else does not need one.
-        self.run_with("", "root", "programs")
+    def test_a_root_of_its_own(self):
+        said = self.run_it("root", "programs")
         self.assertEqual(self.status, 0)
+        self.assertIn("chrony", self.installed())
+        self.assertTrue(pathlib.Path(said.splitlines()[-1]).is_dir())
+        self.assertIn("there is no tools/packages.none", self.run_it("root", "none"))
 
-    def test_no_network_is_not_taken_for_a_version_that_is_gone(self):
-        said = self.run_with("down")
-        self.assertIn("no network", said)
+    def test_no_network(self):
+        said = self.run_it("run", "true", DOWN="1")
+        self.assertIn("cannot make the Debian root: no network", said)
         self.assertNotEqual(self.status, 0)
-        self.assertIn(f"\nKERNEL={FIRST}\n", self.run_with(" ".join(VERSIONS)))
-
-    def test_the_sources_of_all_versions(self):
-        self.run_with(" ".join(VERSIONS), "sources")
-        self.assertEqual(self.sources(), sorted(f"linux-source-{v}.tar.xz" for v in VERSIONS))
-
-    def test_the_sources_that_there_are(self):
-        self.run_with(FIRST, "sources")
-        self.assertEqual((self.status, self.sources()), (0, [f"linux-source-{FIRST}.tar.xz"]))
-        self.run_with("down", "sources")
-        self.assertEqual(self.status, 0)
+        self.assertIn("entered", self.run_it("run", "true"))
 
 
 if __name__ == "__main__":
