@@ -95,13 +95,18 @@ static void start_threads(struct held_call *h)
 
 static void map_memory(struct held_call *h)
 {
-	/* Not MADV_NOHUGEPAGE, which MADV_COLLAPSE respects. */
 	char *reserved = mmap(NULL, 2 * HUGE_SIZE, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	stop_unless(reserved != MAP_FAILED, "mmap");
 	h->huge = (char *)(((uintptr_t)reserved + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
+	/*
+	 * A small page, also where huge ones come without being asked for; then without
+	 * MADV_NOHUGEPAGE, which MADV_COLLAPSE respects.
+	 */
+	stop_unless(!madvise(h->huge, HUGE_SIZE, MADV_NOHUGEPAGE), "madvise");
 	h->huge[0] = 1;
+	stop_unless(!madvise(h->huge, HUGE_SIZE, MADV_HUGEPAGE), "madvise");
 	h->anon = map_region(4);
 	h->anon[0] = 1;
 	h->fresh = map_region(4);

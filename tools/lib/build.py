@@ -37,11 +37,11 @@ def peek(kernel):
 
 
 @functools.cache
-def selftests():
-    """The directory with the tests and the demo."""
+def selftests(*programs):
+    """The directory with the tests and the demo, all of them or only these."""
     out = CLONE / "build/selftests"
     output_of("make", "-s", f"-j{os.cpu_count()}", "-C", "selftests", f"KSRC={kernel_source()}",
-              f"OUT={out}")
+              f"OUT={out}", *(f"{out}/{program}" for program in programs))
     return out
 
 

@@ -72,6 +72,26 @@ class Progress:
         return int(time.monotonic() - self.start)
 
 
+PHASES = CLONE / "build/phases"
+
+
+@contextlib.contextmanager
+def phase(what):
+    """Something long that a cold run has to do: how long it takes is told in the end."""
+    begun = time.monotonic()
+    yield
+    PHASES.parent.mkdir(exist_ok=True)
+    with open(PHASES, "a") as file:
+        file.write(f"{time.monotonic() - begun:.0f}\t{what}\n")
+
+
+def phases():
+    """A line for each phase of this run so far. Some of them are side by side."""
+    lines = PHASES.read_text().splitlines() if PHASES.exists() else []
+    return [f"{int(seconds):>6} s  {what}"
+            for seconds, what in (line.split("\t") for line in lines) if int(seconds) > 0]
+
+
 @contextlib.contextmanager
 def locked(directory, shared=False):
     """Only one at a time may change what is in the directory; many may use it, shared."""

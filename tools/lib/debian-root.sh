@@ -31,11 +31,13 @@ locked() {
 make_root() {
 	[ ! -e "$root" ] || return 0
 	need_commands mmdebstrap:mmdebstrap
-	local log=$cache/log/root.log
+	local log=$cache/log/root.log start=$SECONDS
 	note "making a Debian 13 root in $root"
 	debootstrap_to "$cache/tmp/root" "$log" '--exclude=./dev/*' -- "${options[@]}" $suite ||
 		die "cannot make the Debian root: $(reason "$log"); see $log"
 	mv "$cache/tmp/root" "$root"
+	mkdir -p "$clone/build"
+	printf '%s\t%s\n' $((SECONDS - start)) "Debian root with the tools" >>"$clone/build/phases"
 }
 
 # enter_root COMMAND...  The root is read-only; what the command may change keeps its path.

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 
 import prepare
-from common import cache, die, locked, note
+from common import cache, die, locked, note, phase
 
 SERIES = "7.3"
 # How Debian calls the kernels that are used as they are.
@@ -116,10 +116,12 @@ class Debian:
             size = sum(int(size) for size in re.findall(r"^'\S+' \S+ (\d+)", uris, re.M))
             note(f"fetching {packages[0]}" + (f" and {len(packages) - 1} more" if packages[1:]
                                               else "") + f" ({size >> 20} MB)")
-            self.apt("sh", "-c", 'cd "$0" && exec apt-get download "$@"', scratch,
-                     *(f"{package}={version}" for package in packages))
-            for deb in sorted(os.listdir(scratch)):
-                subprocess.run(["dpkg-deb", "-x", f"{scratch}/{deb}", f"{scratch}/all"], check=True)
+            with phase(f"fetching the packages of {name}"):
+                self.apt("sh", "-c", 'cd "$0" && exec apt-get download "$@"', scratch,
+                         *(f"{package}={version}" for package in packages))
+                for deb in sorted(os.listdir(scratch)):
+                    subprocess.run(["dpkg-deb", "-x", f"{scratch}/{deb}", f"{scratch}/all"],
+                                   check=True)
             self.packages(name).parent.mkdir(exist_ok=True)
             os.rename(f"{scratch}/all", self.packages(name))
 
@@ -138,7 +140,8 @@ class Debian:
             new = self.home / "src.new"
             shutil.rmtree(new, ignore_errors=True)
             try:
-                prepare.unpack(self.packages("source") / f"usr/src/{SOURCE}.tar.xz", new, True)
+                with phase(f"unpacking {SOURCE}"):
+                    prepare.unpack(self.packages("source") / f"usr/src/{SOURCE}.tar.xz", new, True)
             except prepare.Refused as error:
                 die(str(error))
             new.rename(self.tree)

@@ -65,5 +65,12 @@ def build(directory):
               for a in applets.stdout.split() if a != "busybox"]
     files += [(path, stat.S_IFREG | 0o644, text.encode()) for path, text in TEXTS.items()]
     files += [(path, stat.S_IFREG | 0o644, data) for path, data in loaded_at_boot(directory)]
+    if directory:
+        # Where Debian's packages have it.
+        home = f"usr/lib/modules/{pathlib.Path(directory).name}"
+        files += [(str(path), stat.S_IFDIR | 0o755)
+                  for path in reversed(pathlib.Path(home, "config").parents[:-1])]
+        files.append((f"{home}/config", stat.S_IFREG | 0o644,
+                      (pathlib.Path(directory) / "config").read_bytes()))
     archive = b"".join(entry(i, *f) for i, f in enumerate(files, 1))
     return archive + entry(0, "TRAILER!!!", 0)

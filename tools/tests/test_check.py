@@ -53,7 +53,7 @@ class Kernels(unittest.TestCase):
 
         changes = {"RESULTS": self.results, "kselftests": run or told,
                    "module": mock.Mock(), "selftests": mock.Mock(), "output_of": output_of,
-                   "build_user": self.build_user, "peek": mock.Mock(),
+                   "build_user": self.build_user, "phase": contextlib.nullcontext, "phases": lambda: [], "peek": mock.Mock(),
                    "sources": lambda: self.sources,
                    "shards": lambda kernel, number: [["a_test"]] * number}
         with contextlib.ExitStack() as stack, \

@@ -267,8 +267,8 @@ impl Error {
     pub fn remedy(&self) -> String {
         match &self.rule {
             Rule::NoDevice { .. } => {
-                "Load the module: `sudo modprobe mlock_rs`. It needs a kernel \
-                with its patches; `mlockctl doctor` tells more."
+                "Load the module: `sudo modprobe mlock_rs`. It needs Linux 7.3 \
+                or later; `mlockctl doctor` tells more."
                     .into()
             }
             Rule::DeviceDenied { path } => format!(

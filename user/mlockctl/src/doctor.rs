@@ -5,9 +5,10 @@
 use crate::{Failure, cli::Doctor};
 use indicatif::BinaryBytes;
 use mlock_rs::{Abi, Device, Limits, LockedVec, Rule, page_size, uapi};
-use procfs::ConfigSetting;
+use procfs::{ConfigSetting, FromRead, KernelConfig};
 use serde::Serialize;
 use std::{
+    collections::HashMap,
     fs,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
@@ -15,8 +16,31 @@ use std::{
 };
 
 const DEVICE: &str = "/dev/mlock_rs";
-/// What the module needs of the kernel: without this it cannot be built for it.
-const NEEDED: [&str; 3] = ["CONFIG_MODULES", "CONFIG_RUST", "CONFIG_MMU"];
+/// The oldest version of Linux that the module can be built for.
+const OLDEST: (u32, u32) = (7, 3);
+/// What the module needs of the kernel: without these it cannot be built for it, or not be loaded.
+const NEEDED: [&str; 4] = [
+    "CONFIG_MODULES",
+    "CONFIG_RUST",
+    "CONFIG_LIVEPATCH",
+    "CONFIG_KALLSYMS_ALL",
+];
+/// Without it the kernel has no locks for single VMAs, and some features are missing.
+const WANTED: &str = "CONFIG_PER_VMA_LOCK";
+/// How to come by a kernel that has all that.
+const ANOTHER_KERNEL: &str =
+    "Debian 13's kernels from backports have all of this: sudo apt install \
+     linux-image-amd64/trixie-backports linux-headers-amd64/trixie-backports\n\
+     In a kernel of your own, set the options and build it.";
+/// The letters of the kernel's taint that loading the module may set, and why.
+const TAINTS: [(char, &str); 3] = [
+    ('O', "built outside of the kernel's tree"),
+    ('E', "not signed with a key that the kernel knows"),
+    (
+        'K',
+        "has livepatch relocations, to reach functions that are not exported; it patches nothing",
+    ),
+];
 /// What this program would use, and what it is called.
 const FEATURES: [(u32, &str); 4] = [
     (uapi::MLOCK_RS_FEATURE_WORKERS, "workers"),
@@ -24,8 +48,6 @@ const FEATURES: [(u32, &str); 4] = [
     (uapi::MLOCK_RS_FEATURE_INTERRUPTIBLE, "interruptible"),
     (uapi::MLOCK_RS_FEATURE_PROGRESS, "progress"),
 ];
-/// A function that the patches add.
-const PATCHED: &str = "mlock_split_vma";
 
 pub(crate) fn run(args: &Doctor) -> Result<ExitCode, Failure> {
     let checks = examine();
@@ -99,46 +121,82 @@ impl Check {
 fn examine() -> Vec<Check> {
     let mut checks = vec![kernel()];
     checks.extend(config());
-    checks.extend([module(), device()]);
+    checks.extend([module(), taint(), device()]);
     checks.extend(features());
     checks.extend([limit(), mappings(), trial()]);
     checks
 }
 
-/// Whether the kernel has the patches. Those who may not see symbols are told nothing.
+fn release() -> String {
+    let name = rustix::system::uname();
+    name.release().to_string_lossy().into_owned()
+}
+
+/// Major and minor version, as `uname -r` begins.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(['.', '-', '+']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 fn kernel() -> Check {
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy().into_owned();
-    let Ok(symbols) = fs::read_to_string("/proc/kallsyms") else {
-        return Check::good("kernel", format!("{release}; its symbols are hidden"));
-    };
-    let patched = symbols
-        .lines()
-        .any(|line| line.split_whitespace().nth(2) == Some(PATCHED));
-    match patched {
-        true => Check::good("kernel", format!("{release}, has the patches")),
-        false => Check::good(
-            "kernel",
-            format!("{release}, without the patches of mlock_rs"),
-        )
-        .but(
+    let release = release();
+    let check = Check::good("kernel", &*release);
+    match version(&release) {
+        Some(version) if version < OLDEST => check.but(
             Verdict::Bad,
-            "Boot a kernel with the patches in patches/; the README says how.",
+            format!(
+                "mlock_rs needs Linux {}.{} or later.\n{ANOTHER_KERNEL}",
+                OLDEST.0, OLDEST.1
+            ),
         ),
+        _ => check,
     }
 }
 
+/// The kernel's configuration: of the running one, or as its package has it.
+fn read_config() -> Option<HashMap<String, ConfigSetting>> {
+    let packaged = || {
+        let text = fs::read(format!("/usr/lib/modules/{}/config", release())).ok()?;
+        KernelConfig::from_read(&*text).ok()
+    };
+    procfs::kernel_config().ok().or_else(packaged).map(|config| config.0)
+}
+
 fn config() -> Option<Check> {
-    let config = procfs::kernel_config().ok()?;
-    let missing: Vec<_> = NEEDED
-        .into_iter()
-        .filter(|name| !matches!(config.get(*name), Some(ConfigSetting::Yes)))
-        .collect();
+    const WHAT: &str = "configuration";
+    let config = read_config()?;
+    let is_set = |name: &&str| matches!(config.get(*name), Some(ConfigSetting::Yes));
+    let missing: Vec<_> = NEEDED.into_iter().filter(|name| !is_set(name)).collect();
     Some(match missing[..] {
-        [] => Check::good("configuration", format!("{} are set", NEEDED.join(", "))),
-        _ => Check::good("configuration", format!("{} not set", missing.join(", ")))
-            .but(Verdict::Bad, "Build the kernel with these."),
+        [] if is_set(&WANTED) => Check::good(
+            WHAT,
+            format!("{}, {WANTED} are set", NEEDED.join(", ")),
+        ),
+        [] => Check::good(WHAT, format!("{WANTED} is not set")).but(
+            Verdict::Note,
+            "Some features are missing: the kernel has no locks for single VMAs.",
+        ),
+        _ => Check::good(WHAT, format!("{} not set", missing.join(", ")))
+            .but(Verdict::Bad, ANOTHER_KERNEL),
     })
+}
+
+/// What loading the module did to the kernel's taint, or would do.
+fn taint() -> Check {
+    const WHAT: &str = "taint";
+    let explain = |letters: &str| {
+        let known = TAINTS
+            .iter()
+            .filter(|(letter, _)| letters.contains(*letter))
+            .map(|(letter, why)| format!("{letter}: {why}"));
+        known.collect::<Vec<_>>().join("\n")
+    };
+    match fs::read_to_string("/sys/module/mlock_rs/taint") {
+        Ok(letters) => Check::good(WHAT, format!("the module has set {}", letters.trim()))
+            .but(Verdict::Good, explain(letters.trim())),
+        Err(_) => Check::good(WHAT, "loading the module will set O, K and, unless signed, E")
+            .but(Verdict::Good, explain("OEK")),
+    }
 }
 
 fn module() -> Check {

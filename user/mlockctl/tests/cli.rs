@@ -436,7 +436,8 @@ fn the_doctor_finds_it_usable() {
     mlockctl(&["doctor"])
         .assert()
         .code(0)
-        .stdout(contains("has the patches"))
+        .stdout(contains("good  kernel           7."))
+        .stdout(contains("K: has livepatch relocations"))
         .stdout(contains("CONFIG_RUST"))
         .stdout(contains("mlock_rs is loaded"))
         .stdout(contains(format!(
