@@ -173,9 +173,7 @@ impl<'a> MmapWriteGuard<'a> {
     pub(crate) fn set_lock_mode(&mut self, range: PageRange, mode: LockMode) -> Result {
         // SAFETY: The mmap lock of `current->mm` is held for writing, and the range is page
         // aligned.
-        to_result(unsafe {
-            mlock::mlock_rs_change_vmas(range.start(), range.end(), mode.as_raw())
-        })
+        to_result(unsafe { mlock::mlock_rs_change_vmas(range.start(), range.end(), mode.as_raw()) })
     }
 
     /// VmLck in pages.

@@ -82,8 +82,8 @@ static void count_folio(struct folio *folio, bool locked)
 }
 
 /*
- * Count the folios that one page table maps. mlock(2) leaves a large folio alone if not all of it is
- * mapped here, so that it can be split under pressure; munlock(2) takes it too, because the VMA may
+ * Count the folios that one page table maps. To lock leaves a large folio alone if not all of it is
+ * mapped here, so that it can be split under pressure; to unlock takes it too, because the VMA may
  * have been split since it was locked. A device's own pages are on no list.
  */
 static int count_page_table(pmd_t *pmd, unsigned long addr, unsigned long end,
@@ -92,12 +92,11 @@ static int count_page_table(pmd_t *pmd, unsigned long addr, unsigned long end,
 	struct vm_area_struct *vma = walk->vma;
 	const bool locked = vma_test(vma, VMA_LOCKED_BIT);
 	const unsigned long start = addr;
+	spinlock_t *ptl = pmd_trans_huge_lock(pmd, vma);
 	struct folio *folio;
 	pte_t *first, *pte;
 	unsigned int step;
-	spinlock_t *ptl;
 
-	ptl = pmd_trans_huge_lock(pmd, vma);
 	if (ptl) {
 		folio = pmd_present(*pmd) ? vm_normal_folio_pmd(vma, addr, *pmd) : NULL;
 		if (folio && !folio_is_zone_device(folio))

@@ -43,9 +43,6 @@ make_root() {
 # enter_root COMMAND...  The root is read-only; what the command may change keeps its path.
 enter_root() {
 	local dir bind=()
-	for dir in "${KDIR:-}"; do
-		[ ! -d "$dir" ] || bind+=(--ro-bind "$(realpath "$dir")" "$(realpath "$dir")")
-	done
 	bind+=(--bind /tmp /tmp --bind /var/tmp /var/tmp)
 	case $PWD/ in
 	/|/usr/*|/etc/*|/bin/*|/sbin/*|/lib*/*|/proc/*|/sys/*|/dev/*) ;;

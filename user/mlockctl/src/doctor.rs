@@ -28,8 +28,7 @@ const NEEDED: [&str; 4] = [
 /// Without it the kernel has no locks for single VMAs, and some features are missing.
 const WANTED: &str = "CONFIG_PER_VMA_LOCK";
 /// How to come by a kernel that has all that.
-const ANOTHER_KERNEL: &str =
-    "Debian 13's kernels from backports have all of this: sudo apt install \
+const ANOTHER_KERNEL: &str = "Debian 13's kernels from backports have all of this: sudo apt install \
      linux-image-amd64/trixie-backports linux-headers-amd64/trixie-backports\n\
      In a kernel of your own, set the options and build it.";
 /// The letters of the kernel's taint that loading the module may set, and why.
@@ -157,9 +156,9 @@ fn kernel() -> Check {
 fn read_config() -> Option<HashMap<String, ConfigSetting>> {
     let packaged = || {
         let text = fs::read(format!("/usr/lib/modules/{}/config", release())).ok()?;
-        KernelConfig::from_read(&*text).ok()
+        KernelConfig::from_read(&*text).ok().map(|config| config.0)
     };
-    procfs::kernel_config().ok().or_else(packaged).map(|config| config.0)
+    procfs::kernel_config().ok().or_else(packaged)
 }
 
 fn config() -> Option<Check> {
@@ -168,10 +167,9 @@ fn config() -> Option<Check> {
     let is_set = |name: &&str| matches!(config.get(*name), Some(ConfigSetting::Yes));
     let missing: Vec<_> = NEEDED.into_iter().filter(|name| !is_set(name)).collect();
     Some(match missing[..] {
-        [] if is_set(&WANTED) => Check::good(
-            WHAT,
-            format!("{}, {WANTED} are set", NEEDED.join(", ")),
-        ),
+        [] if is_set(&WANTED) => {
+            Check::good(WHAT, format!("{}, {WANTED} are set", NEEDED.join(", ")))
+        }
         [] => Check::good(WHAT, format!("{WANTED} is not set")).but(
             Verdict::Note,
             "Some features are missing: the kernel has no locks for single VMAs.",
@@ -194,8 +192,11 @@ fn taint() -> Check {
     match fs::read_to_string("/sys/module/mlock_rs/taint") {
         Ok(letters) => Check::good(WHAT, format!("the module has set {}", letters.trim()))
             .but(Verdict::Good, explain(letters.trim())),
-        Err(_) => Check::good(WHAT, "loading the module will set O, K and, unless signed, E")
-            .but(Verdict::Good, explain("OEK")),
+        Err(_) => Check::good(
+            WHAT,
+            "loading the module will set O, K and, unless signed, E",
+        )
+        .but(Verdict::Good, explain("OEK")),
     }
 }
 
