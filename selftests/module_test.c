@@ -7,15 +7,17 @@
 #include "kselftest_harness.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "mlock_rs_test.h"
 
 #define KMEMLEAK	"/sys/kernel/debug/kmemleak"
 
-static int load(void)
+static int load_file(const char *path)
 {
-	int fd = open(getenv("MODULE"), O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	int ret;
 
 	if (fd < 0)
@@ -23,6 +25,11 @@ static int load(void)
 	ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
 	close(fd);
 	return ret;
+}
+
+static int load(void)
+{
+	return load_file(getenv("MODULE"));
 }
 
 static int unload(void)
@@ -114,7 +121,8 @@ FIXTURE_TEARDOWN_PARENT(module)
 TEST_F_TIMEOUT(module, comes_and_goes_many_times, 300)
 {
 	/* The checkers of the debug kernel see a leak in any of them, and take a second each. */
-	const int rounds = is_debug_kernel() ? 30 : 100;
+	const int rounds = getenv("MODULE_ROUNDS") ? atoi(getenv("MODULE_ROUNDS")) :
+			   is_debug_kernel() ? 30 : 100;
 	long slab = 0, vmalloc = 0;
 	int i;
 
@@ -138,7 +146,7 @@ TEST_F_TIMEOUT(module, comes_and_goes_many_times, 300)
 
 	/* KASAN keeps freed memory in quarantine. kmemleak is a better witness there anyway. */
 	if (access(KMEMLEAK, F_OK)) {
-		/* 80 rounds: less than 7 kB each, while the module itself is larger than that. */
+		/* 80 rounds or more: less than 7 kB each; the module itself is larger than that. */
 		EXPECT_GT(slab + 512 * 1024, meminfo_bytes("SUnreclaim:"));
 		EXPECT_GT(vmalloc + 512 * 1024, settled_vmalloc_bytes());
 	}
@@ -185,6 +193,99 @@ TEST_F(module, locked_memory_stays_locked_without_it)
 	EXPECT_STREQ("LLLL", states(addr, 4));
 	EXPECT_EQ(0, munlock(addr, 4 * page_size));
 	EXPECT_STREQ("UUUU", states(addr, 4));
+}
+
+/*
+ * Write a copy of the module that calls @name where the module calls split_vma(), in the form that
+ * the kernel's loader resolves: .klp.sym.OBJECT.SYMBOL,POSITION.
+ */
+static void write_with_symbol(const char *path, const char *name)
+{
+	static const char symbol[] = ".klp.sym.vmlinux.split_vma,0";
+	char wanted[sizeof(symbol)], *image, *at;
+	struct stat status;
+	int fd;
+
+	fd = open(getenv("MODULE"), O_RDONLY | O_CLOEXEC);
+	must(fd >= 0 && !fstat(fd, &status), "cannot open the module");
+	image = mmap(NULL, status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	must(image != MAP_FAILED, "cannot map the module");
+	close(fd);
+
+	at = memmem(image, status.st_size, symbol, sizeof(symbol));
+	must(at, "the module does not call split_vma()");
+	must(snprintf(wanted, sizeof(wanted), ".klp.sym.vmlinux.%s,0", name) < (int)sizeof(wanted),
+	     "the name is too long");
+	strcpy(at, wanted);
+
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	must(fd >= 0 && write(fd, image, status.st_size) == status.st_size, "cannot write");
+	close(fd);
+	munmap(image, status.st_size);
+}
+
+FIXTURE(symbol)
+{
+	char path[32];
+	int log;
+};
+
+FIXTURE_VARIANT(symbol)
+{
+	const char *name, *complaint;
+};
+
+FIXTURE_VARIANT_ADD(symbol, missing) {
+	.name = "split_vmb", .complaint = "symbol 'split_vmb' not found",
+};
+
+/* A name that many static functions of the kernel have. */
+FIXTURE_VARIANT_ADD(symbol, ambiguous) {
+	.name = "t_next", .complaint = "unresolvable ambiguity for symbol 't_next'",
+};
+
+FIXTURE_SETUP(symbol)
+{
+	if (!getenv("MODULE"))
+		SKIP(return, "MODULE is not set");
+	if (is_loaded())
+		ASSERT_EQ(0, unload());
+	strcpy(self->path, "/tmp/module-XXXXXX");
+	close(mkstemp(self->path));
+	write_with_symbol(self->path, variant->name);
+	/* What comes from now on. */
+	self->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ASSERT_LE(0, self->log);
+	lseek(self->log, 0, SEEK_END);
+}
+
+FIXTURE_TEARDOWN_PARENT(symbol)
+{
+	if (getenv("MODULE") && !is_loaded())
+		load();
+}
+
+TEST_F(symbol, is_refused_and_named_in_the_log)
+{
+	bool named = false;
+	char line[1024];
+	ssize_t len;
+
+	EXPECT_EQ(-EINVAL, load_file(self->path));
+	unlink(self->path);
+	EXPECT_FALSE(is_loaded());
+	EXPECT_NE(0, access(MLOCK_RS_DEVICE, F_OK));
+
+	while ((len = read(self->log, line, sizeof(line) - 1)) > 0) {
+		line[len] = 0;
+		named |= strstr(line, variant->complaint) != NULL;
+	}
+	close(self->log);
+	EXPECT_TRUE(named);
+
+	/* Nothing is left of it that could be in the way. */
+	ASSERT_EQ(0, load());
+	EXPECT_EQ(0, unload());
 }
 
 TEST_HARNESS_MAIN

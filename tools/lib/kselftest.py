@@ -10,7 +10,7 @@ from build import selftests
 from common import CLONE
 
 # What the tests read from their environment, and can be given to a run.
-SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS")
+SETTINGS = ("SEED", "STORM_SECONDS", "DIFF_STEPS", "REPLAY", "FUZZ_CALLS", "MODULE_ROUNDS")
 # With a node to move pages to.
 MEMORY = ["--memory", "2688M+128M"]
 # With a hugetlb page of 1 GiB, which can only be had at boot. kmemleak looks through all of it

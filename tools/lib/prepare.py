@@ -16,7 +16,7 @@ import tempfile
 # What needs not be unpacked: the code of drivers and of other processors, in three quarters of the
 # bytes. Their Kconfig and Makefiles stay.
 UNWANTED = [f"*/{directory}/*.{suffix}"
-            for directory in ("drivers/gpu", "drivers/net", "drivers/media", "drivers/scsi",
+            for directory in ("drivers/gpu", "drivers/net/*", "drivers/media", "drivers/scsi",
                               "drivers/staging", "drivers/infiniband", "drivers/accel", "sound",
                               "arch/arm", "arch/mips", "arch/powerpc", "arch/s390", "arch/sparc",
                               "tools/perf", "Documentation/devicetree",
