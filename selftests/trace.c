@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "trace.h"
 #include "kselftest.h"
+#include "mlock_rs_test.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #define INSTANCES	"/sys/kernel/tracing/instances"
+#define NUMA_BALANCING	"/proc/sys/kernel/numa_balancing"
 
 static int write_file(const struct trace *t, const char *name, const char *text, int flags)
 {
@@ -76,6 +78,14 @@ static int open_with_filter(struct trace *t, const char *filter)
 	if (mkdir(t->dir, 0700) && errno != EEXIST)
 		return -errno;
 
+	/*
+	 * On its way out of the kernel a thread may take its lock for NUMA balancing, when its
+	 * call is over. What is recorded is to be the call's alone.
+	 */
+	t->numa_balancing = read_number(NUMA_BALANCING);
+	if (t->numa_balancing > 0)
+		write_number(NUMA_BALANCING, 0);
+
 	/* The counter is one clock for all CPUs: no two events have the same time. */
 	ret = write_file(t, "tracing_on", "0", 0);
 	if (!ret)
@@ -126,6 +136,8 @@ void trace_close(struct trace *t)
 	if (t->marker >= 0)
 		close(t->marker);
 	write_file(t, "tracing_on", "0", 0);
+	if (t->numa_balancing > 0)
+		write_number(NUMA_BALANCING, t->numa_balancing);
 	t->dir[0] = '\0';
 }
 

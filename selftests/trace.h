@@ -14,6 +14,8 @@
 struct trace {
 	char dir[96];
 	int marker;
+	/* What it was before, or a negative errno where there is none. */
+	long numa_balancing;
 	size_t nr;
 	struct lock_event {
 		pid_t tid;
