@@ -28,25 +28,16 @@
 /* The loader resolves livepatch relocations only for a module that says this. */
 MODULE_INFO(livepatch, "Y");
 
-static vma_flags_t lock_flags(enum mlock_rs_mode mode)
+/* The flags of @vma once its lock flags are those of @mode. */
+static vma_flags_t flags_with(const struct vm_area_struct *vma, enum mlock_rs_mode mode)
 {
-	vma_flags_t flags = EMPTY_VMA_FLAGS;
+	vma_flags_t flags = vma->flags;
 
+	vma_flags_clear_mask(&flags, VMA_LOCKED_MASK);
 	if (mode != MLOCK_RS_UNLOCKED)
 		vma_flags_set(&flags, VMA_LOCKED_BIT);
 	if (mode == MLOCK_RS_ONFAULT)
 		vma_flags_set(&flags, VMA_LOCKONFAULT_BIT);
-	return flags;
-}
-
-/* The flags of @vma once its lock flags are those of @mode. */
-static vma_flags_t flags_with(const struct vm_area_struct *vma, enum mlock_rs_mode mode)
-{
-	const vma_flags_t set = lock_flags(mode);
-	vma_flags_t flags = vma->flags;
-
-	vma_flags_clear_mask(&flags, VMA_LOCKED_MASK);
-	vma_flags_set_mask(&flags, set);
 	return flags;
 }
 
@@ -250,8 +241,7 @@ void mlock_rs_unsplit_vma(unsigned long addr)
 		return;
 
 	prev = vma_prev(&vmi);
-	vma_iter_set(&vmi, addr);
-	vma_iter_load(&vmi);
+	vma = vma_next(&vmi);
 	flags = vma->flags;
 	vma = vma_modify_flags(&vmi, prev, vma, vma->vm_start, vma->vm_end, &flags);
 	/* If they cannot be merged, two VMAs do as well as one. */
@@ -292,7 +282,10 @@ int mlock_rs_change_vmas(unsigned long start, unsigned long end, enum mlock_rs_m
 		prev = change_vma(&vmi, prev, vma, addr, min(vma->vm_end, end), mode);
 		if (IS_ERR(prev))
 			return PTR_ERR(prev);
-		/* Where the iterator is: what was merged reaches further than the VMA did. */
+		/*
+		 * Where the iterator is: what was merged reaches further than the VMA did. If a
+		 * VMA could not be removed, it comes again, and nothing is left to change.
+		 */
 		addr = vma_iter_end(&vmi);
 	}
 	return addr < end ? -ENOMEM : 0;

@@ -27,8 +27,18 @@ class Debian:
     """What the cache has of one series."""
 
     def __init__(self):
-        self.home = cache() / f"linux-{SERIES}"
-        self.tree = self.home / "src"
+        # Version of the packages and release of what is in use.
+        self.known = cache() / f"linux-{SERIES}.version"
+
+    @property
+    def home(self):
+        """Where all of one version is."""
+        return cache() / f"linux-{self.version()[0].replace('~', '-')}"
+
+    @property
+    def tree(self):
+        """The source, unpacked."""
+        return self.home / "src"
 
     # What apt knows.
 
@@ -78,8 +88,7 @@ class Debian:
 
     def version(self):
         """Version of the packages and release, of what is in the cache, or else Debian's newest."""
-        known = self.home / "version"
-        return tuple(known.read_text().split()) if known.exists() else self.newest
+        return tuple(self.known.read_text().split()) if self.known.exists() else self.newest
 
     def packages(self, name):
         """Where the packages of a kernel, or the source, are extracted."""
@@ -98,18 +107,15 @@ class Debian:
 
     def fetch(self, name, *packages):
         """Fetch packages of the cache's version and extract them."""
-        version, _ = self.version()
         if self.packages(name).exists():
             return
+        if self.newest != self.version():
+            # Debian no longer has all of the old one, and all has to be of one version.
+            note(f"Debian has Linux {self.newest[0]} now, which takes the place of "
+                 f"{self.version()[0]}")
+        self.known.write_text(" ".join(self.newest))
+        version, _ = self.newest
         self.home.mkdir(parents=True, exist_ok=True)
-        if self.newest[0] != version:
-            # What is here has no more than it has, and all of it has to be of one version.
-            note(f"Debian has Linux {self.newest[0]} now, instead of {version}: starting over")
-            for old in self.home.iterdir():
-                if old.name != "lock":
-                    shutil.rmtree(old) if old.is_dir() else old.unlink()
-            version, _ = self.newest
-        (self.home / "version").write_text(" ".join(self.newest))
         with tempfile.TemporaryDirectory(dir=self.home) as scratch:
             uris = self.apt("apt-get", "download", "--print-uris",
                             *(f"{package}={version}" for package in packages))
@@ -127,8 +133,9 @@ class Debian:
 
     def get_kernel(self, flavour):
         """The kernel as it is, its modules, and what its linux-headers have."""
-        release = f"{self.newest[1] if not self.packages(flavour).exists() else self.version()[1]}"
-        self.fetch(flavour, *(f"{part}-{release}-{FLAVOURS[flavour]}" for part in PARTS))
+        if not self.packages(flavour).exists():
+            self.fetch(flavour, *(f"{part}-{self.newest[1]}-{FLAVOURS[flavour]}"
+                                  for part in PARTS))
 
     def get_source(self):
         """The source, unpacked."""

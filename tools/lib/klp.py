@@ -53,13 +53,11 @@ def unexported(kdir):
     if config.exists() and "CONFIG_LIVEPATCH=y\n" not in config.read_text():
         raise Refused(f"{kdir} is built without CONFIG_LIVEPATCH=y: set it and build the kernel")
     exported = set(re.findall(r"^\S+\t(\S+)", symvers, re.M))
-    names = [name for name in listed() if name not in exported]
-    check_kernel(kdir, names)
-    return names
+    return [name for name in listed() if name not in exported]
 
 
 def check_kernel(kdir, names):
-    """Does the kernel have each of them, and once? Debian's System.map is a stub: there, only the
+    """Does the kernel have each of these, and once? Debian's System.map is a stub: there, only the
     loader can tell."""
     try:
         there = re.findall(r"^\w+ [tTdDbBrRwW] (\S+)$", (kdir / "System.map").read_text(), re.M)
@@ -135,25 +133,24 @@ class Module:
         return found
 
     def move(self, symbols):
-        """Move the relocations against these symbols into sections of their own."""
+        """Move the relocations against these symbols into sections of their own. In their places stay
+        some that do nothing: strip(1) would take the new section for the old one if that were
+        empty."""
         calls, struct = CALLS[self.header.e_machine], self.structs.Elf_Rela
         names = bytearray(self.content(self.names[self.header.e_shstrndx]))
         for section in [one for one in self.sections if one.sh_type == "SHT_RELA"]:
-            kept, moved, target = b"", b"", self.names[section.sh_info]
+            moved, target = b"", self.names[section.sh_info]
             for at, entry in self.entries(section, struct):
-                raw = bytes(self.data[at:at + struct.sizeof()])
                 if entry.r_info_sym not in symbols:
-                    kept += raw
                     continue
                 if entry.r_info_type not in calls:
                     raise Refused(f"{target}+{entry.r_offset:#x} refers to "
                                   f"{symbols[entry.r_info_sym]} with a relocation of type "
                                   f"{entry.r_info_type}; only a call can be resolved")
-                moved += raw
+                moved += bytes(self.data[at:at + struct.sizeof()])
+                self.data[at:at + struct.sizeof()] = bytes(struct.sizeof())
             if not moved:
                 continue
-            self.data[section.sh_offset:section.sh_offset + len(kept)] = kept
-            section.sh_size = len(kept)
             new = copy.copy(section)
             new.sh_name, new.sh_flags = len(names), SHF_INFO_LINK_ALLOC | SHF_RELA_LIVEPATCH
             names += f".klp.rela.vmlinux.{target}".encode() + b"\0"
@@ -181,6 +178,7 @@ def link(kdir, path):
         symbols = module.rename(set(names))
         if not symbols and not module.is_livepatch():
             return
+        check_kernel(kdir, sorted(symbols.values()))
         module.move(symbols)
         made = module.finish()
     except (ELFError, ConstructError) as error:
