@@ -28,7 +28,7 @@ NO_KERNEL = ["drivers/*.c", "net/*.c", "fs/*.c", "crypto/*.c", "Documentation/*/
 # What a kernel's package has otherwise than one that is built from its source.
 OWN = re.compile(r"CONFIG_(?:BUILD_SALT|MODULE_SIG_ALL|MODULE_SIG_KEY|SYSTEM_TRUSTED_KEYS)\b")
 # What the module and the kernel look into together.
-STRUCTURES = ("mm_struct", "vm_area_struct", "task_struct", "folio", "ma_state")
+STRUCTURES = ("mm_struct", "vm_area_struct", "task_struct", "folio")
 
 
 class Refused(Exception):

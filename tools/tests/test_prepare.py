@@ -85,7 +85,7 @@ class Layout(Tree):
             there = SOURCE[::-1].replace(old[::-1], new[::-1], 1)[::-1]
             self.assertNotEqual(SOURCE, there)
             with self.assertRaisesRegex(prepare.Refused,
-                                        "would not fit 7.3.4: struct ma_state differs"):
+                                        "would not fit 7.3.4: struct folio differs"):
                 self.compare(SOURCE, there)
 
     def test_a_structure_that_is_not_there(self):
