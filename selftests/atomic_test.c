@@ -345,7 +345,7 @@ TEST_F_TIMEOUT(atomic, one_allocation_fails, 300)
 	int ret = fault_injection_on();
 
 	if (ret)
-		SKIP(return, "no fault injection: %s", strerror(-ret));
+		SKIP(return, "no fault injection here (KERNEL=debug has it): %s", strerror(-ret));
 	fail_each(_metadata, self, variant, FAULT_ONE);
 }
 
@@ -355,7 +355,7 @@ TEST_F_TIMEOUT(atomic, all_allocations_fail_from_one_on, 300)
 	int ret = fault_injection_on();
 
 	if (ret)
-		SKIP(return, "no fault injection: %s", strerror(-ret));
+		SKIP(return, "no fault injection here (KERNEL=debug has it): %s", strerror(-ret));
 	fail_each(_metadata, self, variant, FAULT_ALL_FROM);
 }
 
@@ -367,7 +367,7 @@ TEST_F_TIMEOUT(atomic, one_allocation_fails_in_mlock, 300)
 	bool failed;
 
 	if (error)
-		SKIP(return, "no fault injection: %s", strerror(-error));
+		SKIP(return, "no fault injection here (KERNEL=debug has it): %s", strerror(-error));
 
 	for (nth = 1; sweeps < MOST_SWEEPS && !half_done; nth = failed ? nth + 1 : 1) {
 		const char *start;

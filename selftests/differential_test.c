@@ -281,7 +281,7 @@ FIXTURE_SETUP(planted)
 {
 	/* It is this program that is tested, and that takes long there. */
 	if (is_debug_kernel())
-		SKIP(return, "the base kernel will do");
+		SKIP(return, "a kernel without checkers will do");
 	no_hard_limit();
 	pair_init(&self->pair, variant->kind);
 }

@@ -236,7 +236,7 @@ TEST_F_TIMEOUT(fuzz, guided_by_kcov, HANG_SECONDS)
 	unsigned long i;
 
 	if (!kcov)
-		SKIP(return, "no KCOV in this kernel");
+		SKIP(return, "no KCOV in this kernel (KERNEL=kcsan has it)");
 	self->f.choices = &choices;
 	ASSERT_EQ(0, kcov_enable(kcov));
 	/* First as many as it takes for what is easy to come by. */

@@ -88,7 +88,7 @@ FIXTURE_SETUP(no_memory)
 
 	self->file = -1;
 	if (ret)
-		SKIP(return, "no fault injection: %s", strerror(-ret));
+		SKIP(return, "no fault injection here (KERNEL=debug has it): %s", strerror(-ret));
 	self->dev = mlock_rs_open();
 	ASSERT_LE(0, self->dev);
 	if (variant->memory == DISK) {
@@ -335,7 +335,7 @@ TEST(a_whole_mapping_that_is_resident_takes_no_memory)
 	ASSERT_LE(0, dev);
 	ret = fault_injection_on();
 	if (ret)
-		SKIP(return, "no fault injection: %s", strerror(-ret));
+		SKIP(return, "no fault injection here (KERNEL=debug has it): %s", strerror(-ret));
 	no_huge_pages(addr, NR_PAGES * page_size);
 	memset(addr, 1, NR_PAGES * page_size);
 	/* What the program itself touches is resident the second time. */

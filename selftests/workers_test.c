@@ -621,7 +621,7 @@ TEST_F(workers, no_memory_for_help)
 	unsigned int nth, alone = 0;
 
 	if (ret)
-		SKIP(return, "no fault injection: %s", strerror(-ret));
+		SKIP(return, "no fault injection here (KERNEL=debug has it): %s", strerror(-ret));
 	/* Two chunks of work, at least. */
 	self->arg.len = 3 * HUGE_SIZE;
 	/*
