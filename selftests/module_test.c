@@ -202,8 +202,8 @@ TEST_F(module, locked_memory_stays_locked_without_it)
 static void write_with_symbol(const char *path, const char *name)
 {
 	static const char symbol[] = ".klp.sym.vmlinux.split_vma,0";
-	char wanted[sizeof(symbol)], *image, *at;
 	struct stat status;
+	char *image, *at;
 	int fd;
 
 	fd = open(getenv("MODULE"), O_RDONLY | O_CLOEXEC);
@@ -214,9 +214,8 @@ static void write_with_symbol(const char *path, const char *name)
 
 	at = memmem(image, status.st_size, symbol, sizeof(symbol));
 	must(at, "the module does not call split_vma()");
-	must(snprintf(wanted, sizeof(wanted), ".klp.sym.vmlinux.%s,0", name) < (int)sizeof(wanted),
+	must(snprintf(at, sizeof(symbol), ".klp.sym.vmlinux.%s,0", name) < (int)sizeof(symbol),
 	     "the name is too long");
-	strcpy(at, wanted);
 
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	must(fd >= 0 && write(fd, image, status.st_size) == status.st_size, "cannot write");
@@ -226,7 +225,7 @@ static void write_with_symbol(const char *path, const char *name)
 
 FIXTURE(symbol)
 {
-	char path[32];
+	char path[sizeof("/tmp/module-XXXXXX")];
 	int log;
 };
 
@@ -250,7 +249,7 @@ FIXTURE_SETUP(symbol)
 		SKIP(return, "MODULE is not set");
 	if (is_loaded())
 		ASSERT_EQ(0, unload());
-	strcpy(self->path, "/tmp/module-XXXXXX");
+	snprintf(self->path, sizeof(self->path), "/tmp/module-XXXXXX");
 	close(mkstemp(self->path));
 	write_with_symbol(self->path, variant->name);
 	/* What comes from now on. */
@@ -278,7 +277,7 @@ TEST_F(symbol, is_refused_and_named_in_the_log)
 
 	while ((len = read(self->log, line, sizeof(line) - 1)) > 0) {
 		line[len] = 0;
-		named |= strstr(line, variant->complaint) != NULL;
+		named |= !!strstr(line, variant->complaint);
 	}
 	close(self->log);
 	EXPECT_TRUE(named);
