@@ -73,6 +73,8 @@ class Progress:
 
 
 PHASES = CLONE / "build/phases"
+# From so many seconds on.
+WORTH_TELLING = 3
 
 
 @contextlib.contextmanager
@@ -80,16 +82,18 @@ def phase(what):
     """Something long that a cold run has to do: how long it takes is told in the end."""
     begun = time.monotonic()
     yield
-    PHASES.parent.mkdir(exist_ok=True)
-    with open(PHASES, "a") as file:
-        file.write(f"{time.monotonic() - begun:.0f}\t{what}\n")
+    seconds = time.monotonic() - begun
+    if seconds > WORTH_TELLING:
+        PHASES.parent.mkdir(exist_ok=True)
+        with open(PHASES, "a") as file:
+            file.write(f"{seconds:.0f}\t{what}\n")
 
 
 def phases():
     """A line for each phase of this run so far. Some of them are side by side."""
     lines = PHASES.read_text().splitlines() if PHASES.exists() else []
     return [f"{int(seconds):>6} s  {what}"
-            for seconds, what in (line.split("\t") for line in lines) if int(seconds) > 0]
+            for seconds, what in (line.split("\t") for line in lines)]
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ make_root() {
 	debootstrap_to "$cache/tmp/root" "$log" '--exclude=./dev/*' -- "${options[@]}" $suite ||
 		die "cannot make the Debian root: $(reason "$log"); see $log"
 	mv "$cache/tmp/root" "$root"
+	[ $((SECONDS - start)) -gt 3 ] || return 0
 	mkdir -p "$clone/build"
 	printf '%s\t%s\n' $((SECONDS - start)) "Debian root with the tools" >>"$clone/build/phases"
 }

@@ -117,7 +117,8 @@ fn fault_latency() {
         .collect();
     // How long one takes is for people to see, not for a test: the machine may be busy.
     assert_eq!(faults.len(), 2, "{printed}");
-    // The allocator has touched the first page.
-    assert!(faults[0] >= 999, "{printed}");
+    // The allocator has touched the first page, and where huge pages come without being asked for,
+    // one lies within the 1000 pages.
+    assert!(faults[0] >= 1000 - 512 - 1, "{printed}");
     assert_eq!(faults[1], 0, "{printed}");
 }
