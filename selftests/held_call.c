@@ -102,11 +102,11 @@ static void map_memory(struct held_call *h)
 	h->huge = (char *)(((uintptr_t)reserved + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
 	/*
 	 * A small page, also where huge ones come without being asked for; then without
-	 * MADV_NOHUGEPAGE, which MADV_COLLAPSE respects.
+	 * MADV_NOHUGEPAGE, which MADV_COLLAPSE respects. Both fail where there are no huge pages.
 	 */
-	stop_unless(!madvise(h->huge, HUGE_SIZE, MADV_NOHUGEPAGE), "madvise");
+	madvise(h->huge, HUGE_SIZE, MADV_NOHUGEPAGE);
 	h->huge[0] = 1;
-	stop_unless(!madvise(h->huge, HUGE_SIZE, MADV_HUGEPAGE), "madvise");
+	madvise(h->huge, HUGE_SIZE, MADV_HUGEPAGE);
 	h->anon = map_region(4);
 	h->anon[0] = 1;
 	h->fresh = map_region(4);
