@@ -100,6 +100,10 @@ FIXTURE_VARIANT_ADD(meanwhile, fork) {
 
 FIXTURE_SETUP(meanwhile)
 {
+	self->held = NULL;
+	self->dev = -1;
+	if (variant->run == op_collapse && access("/sys/kernel/mm/transparent_hugepage", F_OK))
+		SKIP(return, "no transparent huge pages, as with PREEMPT_RT");
 	self->dev = mlock_rs_open();
 	ASSERT_LE(0, self->dev);
 	self->held = held_start(self->dev, 1U << HELD_PAGE);
@@ -112,7 +116,8 @@ FIXTURE_TEARDOWN(meanwhile)
 {
 	if (self->held)
 		held_stop(self->held);
-	close(self->dev);
+	if (self->dev >= 0)
+		close(self->dev);
 }
 
 static void expect_locked(struct __test_metadata *_metadata, const struct mlock_rs_lock *res)
