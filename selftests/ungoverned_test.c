@@ -456,6 +456,8 @@ TEST_F(ungoverned, collapse)
 	pid_t child;
 	size_t i;
 
+	if (access("/sys/kernel/mm/transparent_hugepage", F_OK))
+		SKIP(return, "no transparent huge pages, as with PREEMPT_RT");
 	map_pages(_metadata, self, nr_pages);
 	map_memfd(_metadata, self);
 	ASSERT_EQ(0, pipe2(go, O_CLOEXEC));
