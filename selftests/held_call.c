@@ -336,14 +336,6 @@ bool held_waits_to_read(struct held_call *h, enum held_thread_name who)
 	return waits(h, who, false);
 }
 
-/* Interruptible or not. */
-static bool sleeps(pid_t tid)
-{
-	char state = thread_state(tid);
-
-	return state == 'D' || state == 'S';
-}
-
 bool held_back(struct held_call *h, int (*run)(struct held_call *h), size_t nr_pages, size_t page)
 {
 	unsigned long long begin = now_ns();
@@ -354,7 +346,7 @@ bool held_back(struct held_call *h, int (*run)(struct held_call *h), size_t nr_p
 		return false;
 	/* LOCK reads ahead before it takes the lock: the VMAs say when it has. */
 	while (status_number(h->pid, "VmLck:") * 1024L != (long)(nr_pages * page_size) ||
-	       !sleeps(h->thread[CALL].tid))
+	       !thread_sleeps(h->thread[CALL].tid))
 		if (held_returned(h, CALL) || give_up(begin))
 			return false;
 	return true;

@@ -40,13 +40,21 @@ char thread_state(pid_t tid)
 	return comm_end && comm_end[1] ? comm_end[2] : 0;
 }
 
+bool thread_sleeps(pid_t tid)
+{
+	char state = thread_state(tid);
+
+	/* vma_start_write() sets state D before it checks for readers, and may find none. */
+	return (state == 'D' || state == 'S') && strcmp(proc_text(tid, "wchan"), "0");
+}
+
 bool thread_sleeps_in(pid_t tid, const char *function)
 {
-	char state = thread_state(tid), frame[64];
+	char frame[64];
 
 	/* "[<0>] function+0x12/0x34" */
 	snprintf(frame, sizeof(frame), "] %s", function);
-	return (state == 'D' || state == 'S') && strstr(proc_text(tid, "stack"), frame);
+	return thread_sleeps(tid) && strstr(proc_text(tid, "stack"), frame);
 }
 
 long status_number(pid_t pid, const char *field)
@@ -90,7 +98,7 @@ bool wait_asleep(pid_t tid)
 {
 	unsigned long long begin = now_ns();
 
-	while (thread_state(tid) != 'D' && thread_state(tid) != 'S')
+	while (!thread_sleeps(tid))
 		if (give_up(begin))
 			return false;
 	return true;

@@ -17,6 +17,9 @@
 /* The letter in /proc/TID/stat: R, S, D, T, t, Z; 0 if there is no such thread. */
 char thread_state(pid_t tid);
 
+/* Whether it sleeps, interruptibly or not. */
+bool thread_sleeps(pid_t tid);
+
 /*
  * Whether it sleeps and @function is on its kernel stack. The stack may be that of a moment later,
  * and an unwinder that guesses finds functions that are over: good to wait for, not as the only
