@@ -22,6 +22,10 @@
 
 #include "mlock_rs_test.h"
 
+#ifndef PR_THP_DISABLE_EXCEPT_ADVISED
+#define PR_THP_DISABLE_EXCEPT_ADVISED	(1 << 1)
+#endif
+
 #define STACK_SIZE	(64UL << 10)
 
 /* At the same address in all processes: it was there before they were forked. */
@@ -100,13 +104,9 @@ static void map_memory(struct held_call *h)
 
 	stop_unless(reserved != MAP_FAILED, "mmap");
 	h->huge = (char *)(((uintptr_t)reserved + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
-	/*
-	 * A small page, also where huge ones come without being asked for; then without
-	 * MADV_NOHUGEPAGE, which MADV_COLLAPSE respects. Both fail where there are no huge pages.
-	 */
-	madvise(h->huge, HUGE_SIZE, MADV_NOHUGEPAGE);
+	/* A small page, also for khugepaged, until MADV_COLLAPSE. Fails without huge pages. */
+	prctl(PR_SET_THP_DISABLE, 1, PR_THP_DISABLE_EXCEPT_ADVISED, 0, 0);
 	h->huge[0] = 1;
-	madvise(h->huge, HUGE_SIZE, MADV_HUGEPAGE);
 	h->anon = map_region(4);
 	h->anon[0] = 1;
 	h->fresh = map_region(4);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "mlock_rs_test.h"
+#include "thread_state.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
@@ -66,12 +67,15 @@ int op_dontdump(struct held_call *h)
 
 int op_collapse(struct held_call *h)
 {
-	int tries = 0, ret;
+	unsigned long long begin = now_ns();
+	int ret;
 
 	/* Before it takes the lock, it may find no huge page, or its small one in other hands. */
 	do {
 		ret = advise(h->huge, HUGE_SIZE, MADV_COLLAPSE);
-	} while ((ret == -ENOMEM || ret == -EAGAIN) && ++tries < 100 && !usleep(1000));
+		if (ret == -ENOMEM)
+			write_text("/proc/sys/vm/compact_memory", "1");
+	} while ((ret == -ENOMEM || ret == -EAGAIN) && !give_up(begin));
 	return ret;
 }
 

@@ -146,7 +146,10 @@ static void while_lock_waits(struct __test_metadata *_metadata, FIXTURE_DATA(mea
 	h->nr_workers = nr_workers;
 	ASSERT_TRUE(held_back(h, held_lock, HELD_NR_PAGES, HELD_PAGE));
 	held_go(h, OTHER, variant->run);
-	ASSERT_TRUE(variant->waits ? held_waits_to_write(h, OTHER) : held_returns(h, OTHER));
+	ASSERT_TRUE(variant->waits ? held_waits_to_write(h, OTHER) : held_returns(h, OTHER))
+	{
+		TH_LOG("it returned %d", h->thread[OTHER].ret);
+	}
 	EXPECT_EQ(!variant->waits, held_returned(h, OTHER));
 	EXPECT_FALSE(held_returned(h, CALL));
 	fuse_release(h->server);
