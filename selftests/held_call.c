@@ -23,7 +23,7 @@
 #include "mlock_rs_test.h"
 
 #ifndef PR_THP_DISABLE_EXCEPT_ADVISED
-#define PR_THP_DISABLE_EXCEPT_ADVISED	(1 << 1)
+#define PR_THP_DISABLE_EXCEPT_ADVISED	2
 #endif
 
 #define STACK_SIZE	(64UL << 10)
